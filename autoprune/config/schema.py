@@ -1,0 +1,328 @@
+"""The YAML files as pydantic models: every key, its default and its meaning.
+
+Config objects are inert; ``driver/assemble.py`` turns them into working objects.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from autoprune.config.expressions import parse_constraint, parse_objective
+from autoprune.errors import ConfigError
+from autoprune.types import Constraint, Objective
+
+__all__ = [
+    "BaseConfig",
+    "BuiltinModel",
+    "ControllerConfig",
+    "DataConfig",
+    "DigitsData",
+    "EvaluatorConfig",
+    "ExecutorConfig",
+    "FileModel",
+    "ImageFolderData",
+    "InheritWeights",
+    "LimitsConfig",
+    "ModelConfig",
+    "OptunaControllerConfig",
+    "RandomControllerConfig",
+    "RayExecutorConfig",
+    "Recipe",
+    "RuleConfig",
+    "SearchConfig",
+    "SerialExecutorConfig",
+    "SpaceConfig",
+    "TorchvisionData",
+    "TorchvisionModel",
+    "UniformControllerConfig",
+]
+
+
+_T = TypeVar("_T")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+# --- model ---------------------------------------------------------------------------------------------------------
+
+
+class BuiltinModel(_Strict):
+    """One of autoprune's own small classics, by name (``resnet20``, ``vgg16_bn``, ``mobilenet_v1``...)."""
+
+    kind: Literal["builtin"] = "builtin"
+    name: str
+    args: dict[str, Any] = {}
+    """Keyword arguments of the builder beyond ``num_classes`` and ``in_channels``, which come from the data."""
+
+
+class TorchvisionModel(_Strict):
+    """A classifier of torchvision by name; ``weights: null`` always, weights come from ``base.checkpoint``."""
+
+    kind: Literal["torchvision"] = "torchvision"
+    name: str
+    args: dict[str, Any] = {}
+
+
+class FileModel(_Strict):
+    """A user's own Python file with a function that returns an ``nn.Module``."""
+
+    kind: Literal["file"] = "file"
+    path: str
+    factory: str
+    args: dict[str, Any] = {}
+
+
+ModelConfig = Annotated[BuiltinModel | TorchvisionModel | FileModel, Field(discriminator="kind")]
+
+# --- data ----------------------------------------------------------------------------------------------------------
+
+
+class DigitsData(_Strict):
+    """The 8x8 handwritten digits that ship inside scikit-learn: 1,797 real images, 10 classes."""
+
+    kind: Literal["digits"] = "digits"
+    search_val: float = Field(0.2, gt=0, lt=1)
+    """Share of the training images carved out for the search."""
+    test: float = Field(0.2, gt=0, lt=1)
+
+
+class TorchvisionData(_Strict):
+    """A torchvision data set; ``root`` may also be a folder with ``train/<class>/*`` and ``test/<class>/*`` images."""
+
+    kind: Literal["cifar10", "cifar100", "mnist", "fashionmnist"]
+    root: str = "data"
+    download: bool = True
+    search_val: float = Field(0.1, gt=0, lt=1)
+
+
+class ImageFolderData(_Strict):
+    """``root/train/<class>/*`` and ``root/test/<class>/*`` (or ``val`` for ``test``)."""
+
+    kind: Literal["image_folder"]
+    root: str
+    image_size: int = Field(32, ge=4, le=1024)
+    """Images are resized to this shorter side and centre-cropped to a square."""
+    channels: Literal[1, 3] = 3
+    search_val: float = Field(0.1, gt=0, lt=1)
+
+
+DataConfig = Annotated[DigitsData | TorchvisionData | ImageFolderData, Field(discriminator="kind")]
+
+# --- base model ----------------------------------------------------------------------------------------------------
+
+
+class Recipe(_Strict):
+    """How the base model is trained: SGD with Nesterov momentum, linear warm-up, then cosine or milestones."""
+
+    epochs: int = Field(10, ge=1)
+    batch_size: int = Field(128, ge=1)
+    lr: float = Field(0.1, gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(5e-4, ge=0)
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    warmup: float = Field(0.1, ge=0, lt=1)
+    """Share of all steps with a linearly rising learning rate."""
+    schedule: Literal["cosine", "milestones"] = "cosine"
+    milestones: tuple[float, ...] = (0.5, 0.75)
+    """Shares of all steps at which the rate falls tenfold (``schedule: milestones``)."""
+    augment: Literal["none", "crop_flip", "crop"] = "crop_flip"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """``auto``: bfloat16 autocast where the processor has it natively."""
+    seed: int = 0
+
+
+class BaseConfig(_Strict):
+    """The trained network to prune: a checkpoint, or a recipe to train one (cached by digest)."""
+
+    checkpoint: str | None = None
+    recipe: Recipe = Recipe()
+
+
+class RuleConfig(_Strict):
+    """What a width may be, for the groups whose name matches; the last matching rule that names a key wins."""
+
+    match: str = "*"
+    """Shell pattern over group names, e.g. ``layer1.*``."""
+    exclude: bool | None = None
+    multiple: int | None = Field(None, ge=1)
+    """Widths are multiples of this; the full width is always allowed."""
+    floor: float | None = Field(None, gt=0)
+    """Smallest width: a share of the channels when below 1, else a count."""
+
+
+class SpaceConfig(_Strict):
+    """A search space file: the model, its data, how it was trained, and which widths are allowed."""
+
+    model: ModelConfig
+    data: DataConfig
+    base: BaseConfig = BaseConfig()
+    rules: tuple[RuleConfig, ...] = (RuleConfig(multiple=4, floor=0.25),)
+
+
+# --- controller, evaluator, executor ---------------------------------------------------------------------------------
+
+
+class UniformControllerConfig(_Strict):
+    """One keep_ratio for all groups, from full to the smallest feasible in even steps of MACs."""
+
+    kind: Literal["uniform"] = "uniform"
+
+
+class RandomControllerConfig(_Strict):
+    """Random widths decoded to a cost drawn uniformly from the feasible range."""
+
+    kind: Literal["random"] = "random"
+    seed_uniform: int = Field(0, ge=0)
+    """The first so many proposals are uniform widths."""
+
+
+class OptunaControllerConfig(_Strict):
+    """A sampler of Optuna, in memory; the store is the only record."""
+
+    kind: Literal["optuna"] = "optuna"
+    sampler: Literal["tpe", "nsga2", "random"] = "tpe"
+    population: int = Field(20, ge=2)
+    """``nsga2``: population size."""
+    startup_trials: int = Field(16, ge=0)
+    """``tpe``: random proposals before the model takes over."""
+    seed_uniform: int = Field(5, ge=0)
+
+
+ControllerConfig = Annotated[
+    UniformControllerConfig | RandomControllerConfig | OptunaControllerConfig, Field(discriminator="kind")
+]
+
+
+class InheritWeights(_Strict):
+    """The base model's own weights for the channels that a criterion ranks highest."""
+
+    kind: Literal["inherit"] = "inherit"
+    criterion: Literal["l1", "l2", "random"] = "l1"
+
+
+class EvaluatorConfig(_Strict):
+    weights: InheritWeights = InheritWeights()
+    calibration_images: int = Field(1000, ge=0)
+    """Training images for re-estimating BatchNorm after slicing; 0 leaves the inherited statistics."""
+    validation_images: int = Field(2000, ge=1)
+    """Images of the search-val split that each candidate is scored on."""
+    batch_size: int = Field(250, ge=1)
+
+
+class SerialExecutorConfig(_Strict):
+    """One trial after another in this process."""
+
+    kind: Literal["serial"] = "serial"
+
+
+class RayExecutorConfig(_Strict):
+    """Ray Tune with long-lived actors."""
+
+    kind: Literal["ray"] = "ray"
+    max_parallel: int | Literal["auto"] = "auto"
+    """Trials at once; ``auto``: as many as the cluster's CPUs (or GPU shares) allow."""
+    address: str | None = None
+    """``auto`` or ``ray://host:port`` joins a running cluster; null starts a local one."""
+    cpus_per_trial: float = Field(1.0, gt=0)
+    gpus_per_trial: float = Field(0.0, ge=0)
+
+    @field_validator("max_parallel")
+    @classmethod
+    def _positive(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and value < 1:
+            raise ValueError("max_parallel must be 'auto' or at least 1")
+        return value
+
+
+ExecutorConfig = Annotated[SerialExecutorConfig | RayExecutorConfig, Field(discriminator="kind")]
+
+
+class LimitsConfig(_Strict):
+    """Limits bound the search; constraints bound the model."""
+
+    trials: int = Field(100, ge=1)
+    hours: float | None = Field(None, gt=0)
+    trial_seconds: float = Field(600.0, gt=0)
+    """A trial that takes longer is killed and retried."""
+    retries: int = Field(2, ge=0)
+    """How often a trial is run again after an accident before it is FAILED."""
+
+
+class SearchConfig(_Strict):
+    """A launch file: one search."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    space: SpaceConfig
+    objectives: tuple[str, ...] = ("top1 max", "macs min")
+    constraints: tuple[str, ...] = ()
+    budget_tolerance: float = Field(0.02, gt=0, lt=1)
+    """Where a bounded metric is not itself an objective, proposals fill [bound * (1 - tolerance), bound]."""
+    controller: ControllerConfig = OptunaControllerConfig()
+    evaluator: EvaluatorConfig = EvaluatorConfig()
+    executor: ExecutorConfig = RayExecutorConfig()
+    limits: LimitsConfig = LimitsConfig()
+    store: str = "sqlite:///results/autoprune.db"
+    output: str = "results"
+    """The report goes to ``<output>/<name>/``."""
+    seed: int = Field(0, ge=0)
+
+    @field_validator("objectives")
+    @classmethod
+    def _objectives(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not 1 <= len(value) <= 3:
+            raise ValueError(f"one to three objectives are supported, got {len(value)}")
+        metrics = [_parsed(parse_objective, text).metric for text in value]
+        if len(set(metrics)) != len(metrics):
+            raise ValueError(f"each metric may be an objective once, got {', '.join(value)}")
+        return value
+
+    @field_validator("constraints")
+    @classmethod
+    def _constraints(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            _parsed(parse_constraint, text)
+        return value
+
+    def parsed_objectives(self) -> tuple[Objective, ...]:
+        return tuple(parse_objective(text) for text in self.objectives)
+
+    def parsed_constraints(self) -> tuple[Constraint, ...]:
+        return tuple(constraint for text in self.constraints for constraint in parse_constraint(text))
+
+    def digest(self) -> str:
+        """Identity of the search: everything that decides its proposals and numbers.
+
+        Left out: where it runs (executor, store, output, data root) and how long (limits), so a search can be
+        moved, and extended by raising ``limits.trials``.
+        """
+        content = self.model_dump(mode="json", exclude={"executor", "limits", "store", "output"})
+        content["space"]["data"].pop("root", None)
+        content["space"]["data"].pop("download", None)
+        return _digest(content)
+
+    def evaluation_digest(self) -> str:
+        """Identity of a measurement: equal digests and equal candidates give equal metrics, whatever the search."""
+        content = self.model_dump(mode="json", include={"space", "evaluator", "seed"})
+        del content["space"]["rules"]
+        for key in ("root", "download"):
+            content["space"]["data"].pop(key, None)
+        return _digest(content)
+
+
+def _parsed(parse: Callable[[str], _T], text: str) -> _T:
+    """A ConfigError as the ValueError that pydantic collects with the file's other mistakes."""
+    try:
+        return parse(text)
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

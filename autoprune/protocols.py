@@ -1,0 +1,107 @@
+"""The verbs. Protocols, not base classes; a contract test runs over every registered implementation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from autoprune.types import Candidate, Measurement, Outcome, Proposal, Trial
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import nn
+
+    from autoprune.types import ChannelGroup
+
+__all__ = ["AskTell", "Controller", "Criterion", "Evaluator", "Executor", "Observer", "WeightSource"]
+
+
+class Controller(Protocol):
+    """Proposes candidates. Its randomness is a function of (seed, trial number), so resuming needs no generator state."""
+
+    def ask(self, number: int) -> Proposal | None:
+        """The proposal for trial ``number``; None: not now (tell me running trials first) or, when ``exhausted``, never."""
+        ...
+
+    @property
+    def exhausted(self) -> bool:
+        """True when no further proposal will ever come (a grid at its end)."""
+        ...
+
+    def tell(self, trial: Trial) -> None:
+        """A finished trial, in order of finishing. FAILED trials are told too and must teach nothing."""
+        ...
+
+    def state(self) -> Mapping[str, Any]:
+        """JSON that, with the history, restores the controller: equal state and history => equal proposals."""
+        ...
+
+    def load_state(self, state: Mapping[str, Any], history: Sequence[Trial]) -> None:
+        """Restore from ``state()`` and all stored trials (finished in order of finishing, then running by number)."""
+        ...
+
+
+class Evaluator(Protocol):
+    """Measures a candidate. Built once a worker and reused."""
+
+    def evaluate(self, candidate: Candidate) -> Iterator[Measurement]:
+        """Yields estimates; the last has ``final=True``. Stopping early = not pulling.
+
+        Raises EvaluationError (or anything) for an accident. Divergence is not an error: a metric is then NaN.
+        """
+        ...
+
+
+class WeightSource(Protocol):
+    """Where a candidate's starting weights come from: inherit, scratch, hypernet."""
+
+    def build(self, candidate: Candidate) -> nn.Module: ...
+
+
+class Criterion(Protocol):
+    """Scores the channels of a group; larger = keep."""
+
+    name: str
+
+    def score(self, group: ChannelGroup, tensors: Mapping[str, Any]) -> np.ndarray:
+        """Shape (units,), float64. ``tensors`` is the base model's state_dict."""
+        ...
+
+
+class AskTell(Protocol):
+    """What an executor sees of a session. Safe to call from several threads."""
+
+    @property
+    def done(self) -> bool:
+        """Nothing is running and nothing will be proposed: the executor returns."""
+        ...
+
+    def ask(self) -> Trial | None:
+        """A trial to run now, decoded, feasible and recorded RUNNING; None: nothing now (see ``done``)."""
+        ...
+
+    def report(self, number: int, measurement: Measurement) -> bool:
+        """An intermediate measurement; False: stop this trial."""
+        ...
+
+    def tell(self, number: int, outcome: Outcome) -> None:
+        """How an attempt ended. Idempotent: a second tell of a finished trial changes nothing."""
+        ...
+
+
+class Executor(Protocol):
+    """Runs trials until the session is done. A stranger to controllers and store."""
+
+    def run(self, session: AskTell) -> None: ...
+
+
+class Observer(Protocol):
+    """Told of what happens, in the driver process; must be quick and never raise."""
+
+    def on_trial(self, trial: Trial) -> None:
+        """A trial started (RUNNING), was put back for a retry (RUNNING, attempt > 1) or finished."""
+        ...
+
+    def on_front(self, front: Sequence[Trial]) -> None:
+        """The front of the search's objectives moved."""
+        ...
