@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
     from autoprune.types import ChannelGroup
 
-__all__ = ["AskTell", "Controller", "Criterion", "Evaluator", "Executor", "Observer", "WeightSource"]
+__all__ = ["AskTell", "Controller", "Criterion", "Evaluator", "Executor", "Observer", "Progress", "WeightSource"]
 
 
 class Controller(Protocol):
-    """Proposes candidates. Its randomness is a function of (seed, trial number), so resuming needs no generator state."""
+    """Proposes candidates. Its randomness is a function of (seed, trial number): resuming needs no generator state."""
 
     def ask(self, number: int) -> Proposal | None:
-        """The proposal for trial ``number``; None: not now (tell me running trials first) or, when ``exhausted``, never."""
+        """The proposal for trial ``number``; None: not now (tell running trials first), or never if ``exhausted``."""
         ...
 
     @property
@@ -104,4 +104,20 @@ class Observer(Protocol):
 
     def on_front(self, front: Sequence[Trial]) -> None:
         """The front of the search's objectives moved."""
+        ...
+
+
+class Progress(Observer, Protocol):
+    """Shows how far a command is: phases of known or unknown length, and the search's trials."""
+
+    def phase(self, name: str, total: int | None = None) -> None:
+        """A new phase begins; ``total`` steps if that is known."""
+        ...
+
+    def advance(self, text: str = "", step: int = 1) -> None:
+        """The phase is ``step`` further; ``text`` says where it stands."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Something the user should know, kept on the screen."""
         ...

@@ -1,7 +1,8 @@
 """Objectives and constraints as people write them: ``top1 max``, ``macs <= 0.5 * baseline``.
 
-Grammar of a constraint: ``metric (<= | >= | < | >) bound``, or a range ``bound <= metric <= bound``; a bound is a number
-(``40e6``, ``40M``, ``1.5k``, ``50%``), ``baseline``, ``0.5 * baseline``, ``baseline / 2`` or ``50% of baseline``.
+Grammar of a constraint: ``metric (<= | >= | < | >) bound``, or a range ``bound <= metric <= bound``. A bound is a
+number (``40e6``, ``40M``, ``1.5k``, ``50%``), ``baseline``, ``0.5 * baseline``, ``baseline / 2`` or
+``50% of baseline``.
 ``<`` and ``>`` read as ``<=`` and ``>=``.
 """
 
@@ -60,9 +61,7 @@ def parse_constraint(text: str) -> list[Constraint]:
         bounds = [_bound(text, metric, _mirrored(op), low), _bound(text, metric, op2, high)]
         _check_order(text, bounds)
         return bounds
-    raise ConfigError(
-        f"constraint {text!r} is not understood: expected a metric, '<=' or '>=', and a bound.", _HINT
-    )
+    raise ConfigError(f"constraint {text!r} is not understood: expected a metric, '<=' or '>=', and a bound.", _HINT)
 
 
 def _is_metric(text: str) -> bool:
@@ -81,9 +80,7 @@ def _bound(text: str, metric: str, op: str, bound: str) -> Constraint:
 def _check_order(text: str, bounds: list[Constraint]) -> None:
     low, high = sorted(bounds, key=lambda bound: bound.op, reverse=True)
     if low.relative == high.relative and low.value > high.value:
-        raise ConfigError(
-            f"constraint {text!r} can never hold: its lower bound is above its upper bound.", _HINT
-        )
+        raise ConfigError(f"constraint {text!r} can never hold: its lower bound is above its upper bound.", _HINT)
 
 
 def _value(text: str, bound: str) -> tuple[float, bool]:
@@ -106,9 +103,7 @@ def _value(text: str, bound: str) -> tuple[float, bool]:
 def _number(text: str, number: str) -> float:
     match = _NUMBER.fullmatch(number)
     if match is None:
-        raise ConfigError(
-            f"constraint {text!r}: bound {number!r} is not a number or a multiple of 'baseline'.", _HINT
-        )
+        raise ConfigError(f"constraint {text!r}: bound {number!r} is not a number or a multiple of 'baseline'.", _HINT)
     value = float(match.group(1)) * _SUFFIX[match.group(2)]
     if not math.isfinite(value):
         raise ConfigError(f"constraint {text!r}: bound {number!r} is not finite.", _HINT)
