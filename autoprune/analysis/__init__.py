@@ -1,0 +1,1 @@
+"""Fronts, selection, plots and reports over stored trials. Needs no torch, ray or sqlalchemy."""

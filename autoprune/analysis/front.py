@@ -1,0 +1,129 @@
+"""The Pareto front of two metrics as data: JSON, CSV and table rows."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from autoprune.analysis.metrics import axis, ordered, require_known
+from autoprune.analysis.pareto import comparable, pareto_front
+from autoprune.analysis.selection import meets
+from autoprune.errors import ConfigError
+from autoprune.types import Constraint, Objective, Trial, TrialState
+
+__all__ = ["Front", "build_front", "write_csv"]
+
+
+@dataclass(frozen=True)
+class Front:
+    """The best trials of a search on two axes, cheapest first."""
+
+    search: str
+    x: Objective
+    y: Objective
+    baseline: Mapping[str, float]
+    trials: tuple[Trial, ...]
+    considered: int
+    """Complete trials that met the constraints and have both metrics."""
+    constraints: tuple[Constraint, ...] = ()
+
+    def to_dict(self) -> dict[str, object]:
+        """What ``to_json`` prints; a metric that is not a finite number is None."""
+        return {
+            "search": self.search,
+            "baseline": _printable(self.baseline),
+            "front": [
+                {
+                    "trial": trial.number,
+                    "digest": trial.candidate.digest,
+                    "widths": {name: int(width) for name, width in trial.candidate.widths.items()},
+                    "metrics": _printable(trial.metrics),
+                }
+                for trial in self.trials
+            ],
+        }
+
+    def to_json(self) -> str:
+        """JSON text: ``{"search", "baseline", "front": [{"trial", "digest", "widths", "metrics"}]}``."""
+        return json.dumps(self.to_dict(), indent=2, allow_nan=False)
+
+    def to_csv(self) -> str:
+        """CSV text: ``trial``, one column a metric, one column a group. Values that are not finite stay empty."""
+        metrics = self.metric_names()
+        groups = list(dict.fromkeys(name for trial in self.trials for name in trial.candidate.widths))
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["trial", *metrics, *groups])
+        for trial in self.trials:
+            values = [_cell(trial.metrics.get(name)) for name in metrics]
+            writer.writerow([trial.number, *values, *(trial.candidate.widths.get(name, "") for name in groups)])
+        return text.getvalue()
+
+    def metric_names(self) -> list[str]:
+        """Metrics that a trial of the front or the baseline has, accuracies first."""
+        return ordered(name for metrics in (self.baseline, *(t.metrics for t in self.trials)) for name in metrics)
+
+    def rows(self) -> list[dict[str, float]]:
+        """One mapping a trial for tables: ``trial`` and the metrics, in the order of ``metric_names``."""
+        names = self.metric_names()
+        return [
+            {"trial": trial.number, **{name: trial.metrics.get(name, math.nan) for name in names}}
+            for trial in self.trials
+        ]
+
+
+def build_front(
+    search: str,
+    trials: Sequence[Trial],
+    *,
+    baseline: Mapping[str, float],
+    x: str = "macs",
+    y: str = "top1",
+    constraints: Sequence[Constraint] = (),
+) -> Front:
+    """The front of ``y`` against ``x`` over the COMPLETE trials that meet every constraint.
+
+    ``x`` and ``y`` are metrics, with ``max`` or ``min`` behind them where the usual direction is not meant.
+
+    Raises ConfigError when the axes are the same metric, or when trials are there and none has measured a metric.
+    """
+    axes = (axis(x), axis(y))
+    if axes[0].metric == axes[1].metric:
+        raise ConfigError(f"both axes are {axes[0].metric!r}.", "Choose two metrics, such as --x macs --y top1.")
+    complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]
+    if complete:
+        measured = {name for trial in complete for name in trial.metrics}
+        require_known([axes[0].metric, axes[1].metric, *(each.metric for each in constraints)], measured)
+    allowed = [trial for trial in complete if meets(trial, constraints, baseline)]
+    return Front(
+        search=search,
+        x=axes[0],
+        y=axes[1],
+        baseline=dict(baseline),
+        trials=tuple(pareto_front(allowed, axes)),
+        considered=len(comparable(allowed, axes)),
+        constraints=tuple(constraints),
+    )
+
+
+def write_csv(front: Front, path: str | Path) -> Path:
+    """Write ``front.to_csv()``; makes the folder."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(front.to_csv(), encoding="utf-8")
+    return target
+
+
+def _printable(metrics: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: metrics[name] if math.isfinite(metrics[name]) else None for name in ordered(metrics)}
+
+
+def _cell(value: float | None) -> str:
+    if value is None or not math.isfinite(value):
+        return ""
+    return str(int(value)) if float(value).is_integer() and abs(value) < 2**53 else repr(float(value))
