@@ -1,0 +1,171 @@
+"""Reading: searches, trials, and the columns that fronts are made of. Functions of an open connection."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection, Select, bindparam, func, select
+from sqlalchemy.engine import Row
+
+from autoprune.errors import ConfigError, NotFound, did_you_mean
+from autoprune.store.rows import search_from, trial_from
+from autoprune.store.tables import metrics, searches, trials
+from autoprune.types import Constraint, SearchRecord, Trial, TrialState
+
+__all__ = ["columns", "lookup", "search_record", "search_records", "search_row", "trials_of"]
+
+_CHUNK = 500
+"""Numbers in one IN list."""
+
+
+def search_row(connection: Connection, name: str) -> Row[Any]:
+    """All columns of one search. Raises NotFound with the nearest names."""
+    row = connection.execute(select(searches).where(searches.c.name == name)).one_or_none()
+    if row is None:
+        known = connection.execute(select(searches.c.name)).scalars().all()
+        raise NotFound(f"no search named {name!r} in this store.", did_you_mean(name, known))
+    return row
+
+
+def search_record(connection: Connection, name: str) -> SearchRecord:
+    row = search_row(connection, name)
+    return search_from(row, _counts(connection, row.id)[row.id])
+
+
+def search_records(connection: Connection) -> list[SearchRecord]:
+    """All searches, the youngest first."""
+    counts = _counts(connection)
+    rows = connection.execute(select(searches).order_by(searches.c.created_at.desc(), searches.c.id.desc()))
+    return [search_from(row, counts[row.id]) for row in rows]
+
+
+def _counts(connection: Connection, search_id: int | None = None) -> Mapping[int, dict[str, int]]:
+    query = select(trials.c.search_id, trials.c.state, func.count()).group_by(trials.c.search_id, trials.c.state)
+    if search_id is not None:
+        query = query.where(trials.c.search_id == search_id)
+    counts: dict[int, dict[str, int]] = defaultdict(dict)
+    for found_id, state, count in connection.execute(query):
+        counts[found_id][state] = count
+    return counts
+
+
+# --- trials ----------------------------------------------------------------------------------------------------------
+
+
+def trials_of(
+    connection: Connection,
+    search_id: int,
+    *,
+    states: Collection[TrialState] | None = None,
+    numbers: Collection[int] | None = None,
+) -> list[Trial]:
+    """Trials by number, with their metrics: two statements, or two a chunk of ``numbers``."""
+    query = select(trials).where(trials.c.search_id == search_id).order_by(trials.c.number)
+    if states is not None:
+        query = query.where(trials.c.state.in_([state.value for state in states]))
+    if numbers is None:
+        return _with_metrics(connection, query, search_id, everything=states is None)
+    found: list[Trial] = []
+    ordered = sorted(numbers)
+    for start in range(0, len(ordered), _CHUNK):
+        chunk = query.where(trials.c.number.in_(ordered[start : start + _CHUNK]))
+        found += _with_metrics(connection, chunk, search_id)
+    return found
+
+
+def _with_metrics(connection: Connection, query: Select[Any], search_id: int, everything: bool = False) -> list[Trial]:
+    rows = connection.execute(query).all()
+    values = select(metrics.c.number, metrics.c.name, metrics.c.value).where(metrics.c.search_id == search_id)
+    if not everything:
+        wanted = query.with_only_columns(trials.c.number).order_by(None)
+        values = values.where(metrics.c.number.in_(wanted))
+    by_number: dict[int, dict[str, float]] = defaultdict(dict)
+    for number, name, value in connection.execute(values):
+        by_number[number][name] = float("nan") if value is None else value
+    return [trial_from(row, by_number.get(row.number, {})) for row in rows]
+
+
+_MEASURED = [TrialState.COMPLETE.value, TrialState.DIVERGED.value, TrialState.INFEASIBLE.value]
+_lookup = (
+    select(searches.c.name, trials.c.search_id, trials.c.number)
+    .join(searches, searches.c.id == trials.c.search_id)
+    .where(
+        trials.c.digest == bindparam("candidate"),
+        searches.c.evaluation_digest == bindparam("evaluation"),
+        trials.c.state.in_(_MEASURED),
+    )
+    # A complete measurement says more than an infeasible one, and the original more than its copies.
+    .order_by(trials.c.state != TrialState.COMPLETE.value, trials.c.duplicate_of != "", trials.c.finished_at)
+    .limit(1)
+)
+
+
+def lookup(connection: Connection, evaluation_digest: str, candidate_digest: str) -> tuple[str, Trial] | None:
+    """A measurement of an equal candidate under an equal evaluation, in any search."""
+    values = {"candidate": candidate_digest, "evaluation": evaluation_digest}
+    row = connection.execute(_lookup, values).one_or_none()
+    if row is None:
+        return None
+    return row.name, trials_of(connection, row.search_id, numbers=[row.number])[0]
+
+
+# --- columns ---------------------------------------------------------------------------------------------------------
+
+
+def columns(
+    connection: Connection,
+    search_id: int,
+    names: Sequence[str],
+    constraints: Sequence[Constraint] = (),
+    baseline: Mapping[str, float] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Metrics of the COMPLETE trials that meet the constraints and have all of ``names``.
+
+    Returns the trial numbers, (N,) int64 ascending, and the values, (N, len(names)) float64. Raises ConfigError when a
+    relative constraint names a metric that the baseline lacks.
+    """
+    bounds = _bounds(constraints, baseline or {})
+    state = select(trials.c.number).where(trials.c.search_id == search_id, trials.c.state == TrialState.COMPLETE.value)
+    kept = np.fromiter(connection.execute(state).scalars(), np.int64)
+    kept.sort()
+    found: dict[str, np.ndarray] = {}
+    for name in dict.fromkeys([*bounds, *names]):
+        numbers, values = _column(connection, search_id, name, bounds.get(name, ()))
+        position = np.searchsorted(numbers, kept)
+        position[position == len(numbers)] = 0
+        present = numbers[position] == kept if len(numbers) else np.zeros(len(kept), bool)
+        kept = kept[present]
+        found = {key: column[present] for key, column in found.items()}
+        found[name] = values[position[present]]
+    return kept, np.stack([found[name] for name in names], axis=1) if names else np.empty((len(kept), 0))
+
+
+def _column(
+    connection: Connection, search_id: int, name: str, bounds: Iterable[tuple[str, float]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers ascending, and values, of one metric within its bounds."""
+    query = select(metrics.c.number, metrics.c.value).where(
+        metrics.c.search_id == search_id, metrics.c.name == name, metrics.c.value.is_not(None)
+    )
+    for op, bound in bounds:
+        query = query.where(metrics.c.value <= bound if op == "<=" else metrics.c.value >= bound)
+    rows = connection.execute(query).all()
+    numbers = np.fromiter((row[0] for row in rows), np.int64, len(rows))
+    values = np.fromiter((row[1] for row in rows), np.float64, len(rows))
+    order = np.argsort(numbers)
+    return numbers[order], values[order]
+
+
+def _bounds(constraints: Sequence[Constraint], baseline: Mapping[str, float]) -> dict[str, list[tuple[str, float]]]:
+    bounds: dict[str, list[tuple[str, float]]] = defaultdict(list)
+    for constraint in constraints:
+        if constraint.relative and constraint.metric not in baseline:
+            raise ConfigError(
+                f"constraint '{constraint}': the baseline has no metric {constraint.metric!r}.",
+                did_you_mean(constraint.metric, baseline),
+            )
+        bounds[constraint.metric].append((constraint.op, constraint.bound(baseline)))
+    return bounds

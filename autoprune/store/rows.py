@@ -1,0 +1,72 @@
+"""Between rows and the nouns of ``autoprune.types``."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy.engine import Row
+
+from autoprune.types import Candidate, SearchRecord, SearchState, Trial, TrialState
+
+__all__ = ["metric_rows", "search_from", "trial_from", "trial_row"]
+
+
+def trial_row(search_id: int, trial: Trial) -> dict[str, Any]:
+    """The columns of ``trials``."""
+    return {
+        "search_id": search_id,
+        "number": trial.number,
+        "digest": trial.candidate.digest,
+        "widths": json.dumps({name: int(width) for name, width in trial.candidate.widths.items()}),
+        "state": trial.state.value,
+        "reason": trial.reason,
+        "attempt": trial.attempt,
+        "note": json.dumps(dict(trial.note)),
+        "timings": json.dumps(dict(trial.timings)),
+        "worker": trial.worker,
+        "duplicate_of": trial.duplicate_of,
+        "started_at": trial.started_at,
+        "finished_at": trial.finished_at,
+    }
+
+
+def metric_rows(search_id: int, number: int, metrics: Mapping[str, float]) -> list[dict[str, Any]]:
+    """The rows of ``metrics``; NaN becomes NULL."""
+    return [
+        {"search_id": search_id, "number": number, "name": name, "value": None if math.isnan(value) else float(value)}
+        for name, value in metrics.items()
+    ]
+
+
+def trial_from(row: Row[Any], metrics: Mapping[str, float]) -> Trial:
+    return Trial(
+        number=row.number,
+        candidate=Candidate(json.loads(row.widths)),
+        state=TrialState(row.state),
+        metrics=metrics,
+        reason=row.reason,
+        attempt=row.attempt,
+        note=json.loads(row.note),
+        timings=json.loads(row.timings),
+        worker=row.worker,
+        duplicate_of=row.duplicate_of,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+    )
+
+
+def search_from(row: Row[Any], trial_counts: Mapping[str, int]) -> SearchRecord:
+    return SearchRecord(
+        name=row.name,
+        digest=row.digest,
+        evaluation_digest=row.evaluation_digest,
+        config=json.loads(row.config),
+        baseline=json.loads(row.baseline),
+        state=SearchState(row.state),
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        trial_counts=trial_counts,
+    )

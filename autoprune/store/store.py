@@ -1,0 +1,258 @@
+"""The store: what a driver writes under its lease, and what anyone may read."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection, Engine, bindparam, delete, update
+from sqlalchemy.exc import IntegrityError
+
+from autoprune.errors import Conflict, NotFound, StoreError
+from autoprune.store import leases, queries
+from autoprune.store.faults import told_to_people
+from autoprune.store.leases import Lease
+from autoprune.store.rows import metric_rows, trial_row
+from autoprune.store.tables import metrics, searches, trials
+from autoprune.types import Constraint, SearchRecord, SearchState, Trial, TrialState
+
+__all__ = ["Store"]
+
+_this_trial = (
+    trials.c.search_id == bindparam("of_search"),
+    trials.c.number == bindparam("of_number"),
+    trials.c.state == TrialState.RUNNING.value,
+)
+_FINISHED = ("state", "reason", "timings", "worker", "duplicate_of", "finished_at")
+_finish = update(trials).where(*_this_trial).values({name: bindparam(name) for name in _FINISHED})
+_retry = update(trials).where(*_this_trial).values(attempt=trials.c.attempt + 1, started_at=bindparam("now"))
+_insert_trial = trials.insert()
+_insert_metrics = metrics.insert()
+
+
+class Store:
+    """Searches and their trials in one database. Safe to use from several threads.
+
+    Every method raises StoreError when the database cannot be read or written, and NotFound for unknown searches.
+    Methods that take a lease raise Conflict when another driver has taken the search since.
+    """
+
+    def __init__(self, engine: Engine, where: str, *, read_only: bool = False) -> None:
+        self._engine = engine
+        self._writer = engine.execution_options(write=True)
+        self._where = where
+        self.read_only = read_only
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def now(self) -> float:
+        """The store's clock, seconds since the epoch, UTC. SQLite has none of its own: it is this machine's."""
+        return time.time()
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with told_to_people(self._where), self._engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        if self.read_only:
+            raise StoreError(f"store {self._where!r} is open for reading only.", "Open it without read_only.")
+        with told_to_people(self._where), self._writer.connect() as connection, connection.begin():
+            yield connection
+
+    # --- searches ------------------------------------------------------------------------------------------------
+
+    def create_search(
+        self,
+        name: str,
+        *,
+        config: Mapping[str, Any],
+        digest: str,
+        evaluation_digest: str,
+        baseline: Mapping[str, float],
+    ) -> SearchRecord:
+        """Record a new search, or find the one of that name and digest. Conflict when the digest is another."""
+        now = self.now()
+        values = {
+            "name": name,
+            "digest": digest,
+            "evaluation_digest": evaluation_digest,
+            "config": json.dumps(config),
+            "baseline": json.dumps(dict(baseline)),
+            "state": SearchState.INTERRUPTED.value,
+            "created_at": now,
+            "updated_at": now,
+        }
+        try:
+            with self._writing() as connection:
+                connection.execute(searches.insert(), values)
+        except StoreError as error:
+            if not isinstance(error.__cause__, IntegrityError):
+                raise
+        found = self.search(name)
+        if found.digest != digest:
+            raise Conflict(
+                f"search {name!r} exists with another configuration (digest {found.digest}, yours is {digest}).",
+                "Give yours another name, or use the configuration that the search began with.",
+            )
+        return found
+
+    def search(self, name: str) -> SearchRecord:
+        with self._reading() as connection:
+            return queries.search_record(connection, name)
+
+    def searches(self) -> list[SearchRecord]:
+        """All searches, the youngest first."""
+        with self._reading() as connection:
+            return queries.search_records(connection)
+
+    def set_search_state(self, name: str, state: SearchState, *, lease: Lease | None = None) -> None:
+        """Write the state; with a lease, only while that holds."""
+        self._set(name, lease, state=state.value)
+
+    def set_config(self, lease: Lease, config: Mapping[str, Any]) -> None:
+        """Replace the stored configuration by one of the same digest (other limits or executor)."""
+        self._set(lease.search, lease, config=json.dumps(config))
+
+    def _set(self, name: str, lease: Lease | None, **values: object) -> None:
+        now = self.now()
+        with self._writing() as connection:
+            search_id = queries.search_row(connection, name).id
+            if lease is not None:
+                leases.fence(connection, lease, now)
+            connection.execute(update(searches).where(searches.c.id == search_id).values(updated_at=now, **values))
+
+    def controller_state(self, name: str) -> dict[str, Any] | None:
+        """What the controller was when the last trial was written; None before the first."""
+        with self._reading() as connection:
+            text = queries.search_row(connection, name).controller_state
+        return None if text is None else json.loads(text)
+
+    def active_seconds(self, name: str) -> float:
+        """How long drivers have worked on the search, up to the last renewal of a lease."""
+        with self._reading() as connection:
+            return float(queries.search_row(connection, name).active_seconds)
+
+    # --- leases --------------------------------------------------------------------------------------------------
+
+    def claim(self, name: str, *, owner: str, ttl_seconds: float) -> Lease:
+        """Become the driver of a search; ``owner`` from ``new_owner()``. Conflict when another driver lives."""
+        with self._writing() as connection:
+            row = queries.search_row(connection, name)
+            return leases.claim(connection, row, owner, ttl_seconds, self.now())
+
+    def renew(self, lease: Lease) -> None:
+        with self._writing() as connection:
+            leases.renew(connection, lease, self.now())
+
+    def release(self, lease: Lease) -> None:
+        with self._writing() as connection:
+            leases.release(connection, lease, self.now())
+
+    # --- trials: writing -----------------------------------------------------------------------------------------
+
+    def start_trial(self, lease: Lease, trial: Trial, controller_state: Mapping[str, Any] | None = None) -> None:
+        """Record a RUNNING trial, and with it the controller's state after proposing it, if given."""
+        state = None if controller_state is None else json.dumps(controller_state)
+        with self._writing() as connection:
+            leases.fence(connection, lease, self.now(), state)
+            connection.execute(_insert_trial, trial_row(lease.search_id, trial))
+
+    def finish_trial(self, lease: Lease, trial: Trial, controller_state: Mapping[str, Any]) -> bool:
+        """Record how a RUNNING trial ended, its metrics and the controller's state, all or nothing.
+
+        False, and nothing is written, when the trial is not RUNNING (it was finished before).
+        """
+        row = trial_row(lease.search_id, trial)
+        values = {name: row[name] for name in _FINISHED}
+        values.update(of_search=lease.search_id, of_number=trial.number)
+        measured = metric_rows(lease.search_id, trial.number, trial.metrics)
+        with self._writing() as connection:
+            leases.fence(connection, lease, self.now(), json.dumps(controller_state))
+            if connection.execute(_finish, values).rowcount != 1:
+                connection.rollback()
+                return False
+            if measured:
+                connection.execute(_insert_metrics, measured)
+        return True
+
+    def retry_trial(self, lease: Lease, number: int) -> bool:
+        """Begin a RUNNING trial's next attempt; False when it is not RUNNING."""
+        now = self.now()
+        with self._writing() as connection:
+            leases.fence(connection, lease, now)
+            values = {"of_search": lease.search_id, "of_number": number, "now": now}
+            return connection.execute(_retry, values).rowcount == 1
+
+    def add_metrics(self, name: str, number: int, values: Mapping[str, float]) -> None:
+        """Add metrics to a finished trial (after retraining, on a device); equal names are replaced."""
+        with self._writing() as connection:
+            search_id = queries.search_row(connection, name).id
+            _one(queries.trials_of(connection, search_id, numbers=[number]), name, number)
+            this = (metrics.c.search_id == search_id, metrics.c.number == number)
+            connection.execute(delete(metrics).where(*this, metrics.c.name.in_(list(values))))
+            if values:
+                connection.execute(_insert_metrics, metric_rows(search_id, number, values))
+
+    # --- trials: reading -----------------------------------------------------------------------------------------
+
+    def trials(
+        self, name: str, *, states: Collection[TrialState] | None = None, numbers: Collection[int] | None = None
+    ) -> list[Trial]:
+        """The trials of a search by number, all or those in ``states`` or among ``numbers``."""
+        with self._reading() as connection:
+            search_id = queries.search_row(connection, name).id
+            return queries.trials_of(connection, search_id, states=states, numbers=numbers)
+
+    def trial(self, name: str, number: int) -> Trial:
+        """One trial. Raises NotFound."""
+        return _one(self.trials(name, numbers=[number]), name, number)
+
+    def lookup(self, evaluation_digest: str, candidate_digest: str) -> tuple[str, Trial] | None:
+        """The search and trial that measured an equal candidate under an equal evaluation, or None."""
+        with self._reading() as connection:
+            return queries.lookup(connection, evaluation_digest, candidate_digest)
+
+    def columns(
+        self,
+        name: str,
+        names: Sequence[str],
+        constraints: Sequence[Constraint] = (),
+        baseline: Mapping[str, float] | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Metrics of the COMPLETE trials within the constraints: numbers (N,) int64, values (N, names) float64."""
+        with self._reading() as connection:
+            search_id = queries.search_row(connection, name).id
+            return queries.columns(connection, search_id, names, constraints, baseline)
+
+    def front_candidates(
+        self,
+        name: str,
+        axes: Sequence[str],
+        constraints: Sequence[Constraint] = (),
+        baseline: Mapping[str, float] | None = None,
+    ) -> list[Trial]:
+        """The COMPLETE trials that have all ``axes`` as metrics and meet the constraints, by number."""
+        numbers, _ = self.columns(name, axes, constraints, baseline)
+        return self.trials(name, numbers=numbers.tolist())
+
+
+def _one(found: list[Trial], name: str, number: int) -> Trial:
+    if not found:
+        raise NotFound(f"search {name!r} has no trial {number}.", f"'autoprune trials {name}' lists them.")
+    return found[0]
