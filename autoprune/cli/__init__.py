@@ -1,0 +1,1 @@
+"""The command line: a thin face over ``autoprune.api``. Each module imports what a command needs inside the command."""

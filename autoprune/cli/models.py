@@ -1,0 +1,105 @@
+"""``autoprune export``, ``space`` and ``report``: models, what can be pruned in them, and the files of a search."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from autoprune.cli.options import Format, FormatOption, QuietOption, SearchName, StoreOption
+from autoprune.cli.output import message, print_text
+from autoprune.errors import ConfigError
+
+__all__ = ["register"]
+
+_EXPORT_EXAMPLES = """\b
+Examples:
+  autoprune export digits-quickstart 41 --out model/
+  python -c "import autoprune; print(autoprune.load_model('model/'))"
+"""
+_SPACE_EXAMPLES = """\b
+Examples:
+  autoprune space search_spaces/resnet20_cifar10.yaml
+  autoprune space resnet56 --check
+  autoprune space torchvision:resnet18 --input 3x224x224
+  autoprune space vgg16_bn --format json
+"""
+_REPORT_EXAMPLES = """\b
+Examples:
+  autoprune report digits-quickstart
+  autoprune report digits-quickstart --out shared/report
+"""
+
+
+def register(app: typer.Typer) -> None:
+    app.command(epilog=_EXPORT_EXAMPLES)(export)
+    app.command(epilog=_SPACE_EXAMPLES)(space)
+    app.command(epilog=_REPORT_EXAMPLES)(report)
+
+
+def export(
+    name: SearchName,
+    trial: Annotated[int, typer.Argument(metavar="TRIAL", min=0, help="The trial's number.")],
+    out: Annotated[str, typer.Option("--out", "-o", metavar="DIR", help="The folder to write.")],
+    store: StoreOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Write the pruned model of a trial.
+
+    The folder gets the weights as safetensors and a JSON description; its name is printed.
+    """
+    from autoprune import api
+
+    folder = api.export(name, trial, out, store=store)
+    print_text(str(folder))
+    message(f"load it with autoprune.load_model({str(folder)!r})", quiet=quiet)
+
+
+def space(
+    spec: Annotated[str, typer.Argument(metavar="SPACE_OR_MODEL", help="A search space file, or a model's name.")],
+    check: Annotated[
+        bool, typer.Option("--check", help="Also slice the model and compare its outputs with the masked model's.")
+    ] = False,
+    input_shape: Annotated[
+        str | None,
+        typer.Option("--input", metavar="CxHxW", help="For a model's name: the image shape.", show_default=False),
+    ] = None,
+    format: FormatOption = Format.table,
+) -> None:
+    """Show which channels of a model can be pruned.
+
+    Groups of coupled channels with their allowed widths, members and share of the MACs.
+    """
+    from autoprune import api
+    from autoprune.cli.tables import print_space
+
+    print_space(api.space(spec, check=check, input_shape=_shape(input_shape)), format)
+
+
+def _shape(text: str | None) -> tuple[int, int, int] | None:
+    """``3x224x224`` as numbers. Raises ConfigError."""
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) != 3 or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise ConfigError(
+            f"--input {text!r} is not understood: expected CxHxW.", "Write for example --input 3x224x224."
+        )
+    return int(parts[0]), int(parts[1]), int(parts[2])
+
+
+def report(
+    name: SearchName,
+    out: Annotated[
+        str | None,
+        typer.Option("--out", "-o", metavar="DIR", help="[default: the search's output folder]", show_default=False),
+    ] = None,
+    store: StoreOption = None,
+) -> None:
+    """Write the report of a stored search again.
+
+    The folder gets front.csv, front.png and report.html; its name is printed.
+    """
+    from autoprune import api
+
+    print_text(str(api.report(name, store=store, out=out)))

@@ -1,0 +1,42 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated
+
+import typer
+
+__all__ = ["Format", "FormatOption", "QuietOption", "SearchName", "StoreOption", "WhereOption"]
+
+
+class Format(str, Enum):
+    table = "table"
+    json = "json"
+    csv = "csv"
+
+
+StoreOption = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        metavar="URL",
+        envvar="AUTOPRUNE_STORE",
+        help="Where searches are kept.  [default: sqlite:///results/autoprune.db]",
+        show_default=False,
+    ),
+]
+FormatOption = Annotated[
+    Format, typer.Option("--format", metavar="table|json|csv", help="How to print the result.", case_sensitive=False)
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no messages, only the result.")]
+WhereOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--where",
+        metavar="BUDGET",
+        help="A budget such as 'macs <= 0.5 * baseline' or 'params <= 200k'; may be given several times.",
+        show_default=False,
+    ),
+]
+SearchName = Annotated[str, typer.Argument(metavar="NAME", help="The search's name; 'autoprune searches' lists them.")]

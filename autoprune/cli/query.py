@@ -1,0 +1,134 @@
+"""``autoprune searches``, ``trials``, ``front`` and ``select``: reading the store."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from autoprune.cli.options import Format, FormatOption, QuietOption, SearchName, StoreOption, WhereOption
+from autoprune.cli.output import message
+
+__all__ = ["register"]
+
+_SEARCHES_EXAMPLES = """\b
+Examples:
+  autoprune searches
+  autoprune searches --store sqlite:///other.db --format json
+"""
+_TRIALS_EXAMPLES = """\b
+Examples:
+  autoprune trials digits-quickstart
+  autoprune trials digits-quickstart --state failed --state infeasible
+  autoprune trials digits-quickstart --format csv > trials.csv
+"""
+_FRONT_EXAMPLES = """\b
+Examples:
+  autoprune front digits-quickstart
+  autoprune front digits-quickstart --where "macs <= 0.5 * baseline" --where "params <= 100k"
+  autoprune front digits-quickstart --x params --plot front.png
+  autoprune front digits-quickstart --format json | jq '.front[].widths'
+"""
+_SELECT_EXAMPLES = """\b
+Examples:
+  autoprune select digits-quickstart --where "macs <= 0.5 * baseline"
+  autoprune select digits-quickstart --where "20M <= macs <= 30M" --where "params <= 50% of baseline"
+  autoprune select digits-quickstart --where "top1 >= 0.95" --minimize macs --export model/
+"""
+
+
+def register(app: typer.Typer) -> None:
+    app.command(epilog=_SEARCHES_EXAMPLES)(searches)
+    app.command(epilog=_TRIALS_EXAMPLES)(trials)
+    app.command(epilog=_FRONT_EXAMPLES)(front)
+    app.command(epilog=_SELECT_EXAMPLES)(select)
+
+
+def searches(store: StoreOption = None, format: FormatOption = Format.table) -> None:
+    """List the searches of a store."""
+    from autoprune import api
+    from autoprune.cli.tables import print_searches
+
+    print_searches(api.searches(store), format)
+
+
+def trials(
+    name: SearchName,
+    state: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--state",
+            metavar="STATE",
+            help="Only these: running, complete, stopped, infeasible, diverged, failed. May be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    store: StoreOption = None,
+    format: FormatOption = Format.table,
+) -> None:
+    """List the trials of a search."""
+    from autoprune import api
+    from autoprune.cli.tables import print_trials
+
+    print_trials(api.trials(name, states=state or None, store=store), format)
+
+
+def front(
+    name: SearchName,
+    x: Annotated[str, typer.Option("--x", metavar="METRIC", help="The cost: macs, flops, params, latency_ms...")] = (
+        "macs"
+    ),
+    y: Annotated[str, typer.Option("--y", metavar="METRIC", help="The quality; 'METRIC max' sets its direction.")] = (
+        "top1"
+    ),
+    where: WhereOption = None,
+    plot: Annotated[
+        str | None,
+        typer.Option("--plot", metavar="FILE", help="Also draw it: .png, .svg or .html.", show_default=False),
+    ] = None,
+    store: StoreOption = None,
+    format: FormatOption = Format.table,
+    quiet: QuietOption = False,
+) -> None:
+    """Print the Pareto front of two metrics."""
+    from autoprune import api
+    from autoprune.cli.tables import print_front
+
+    result = api.front(name, x=x, y=y, where=where or (), store=store)
+    if plot is not None:
+        from autoprune.analysis.plots import plot_front
+
+        plot_front(result, plot, trials=api.trials(name, states=["complete"], store=store))
+        message(f"the plot is in {plot}", quiet=quiet)
+    print_front(result, format)
+
+
+def select(
+    name: SearchName,
+    where: WhereOption = None,
+    maximize: Annotated[
+        str | None, typer.Option("--maximize", metavar="METRIC", help="[default: top1]", show_default=False)
+    ] = None,
+    minimize: Annotated[
+        str | None, typer.Option("--minimize", metavar="METRIC", help="Instead of --maximize.", show_default=False)
+    ] = None,
+    export: Annotated[
+        str | None,
+        typer.Option("--export", metavar="DIR", help="Also export the selected model there.", show_default=False),
+    ] = None,
+    store: StoreOption = None,
+    format: FormatOption = Format.table,
+    quiet: QuietOption = False,
+) -> None:
+    """Print the best model under all budgets at once.
+
+    When there is none: exit code 5, and the trial that comes nearest with what it misses.
+    """
+    from autoprune import api
+    from autoprune.cli.tables import print_selection
+
+    selection = api.select(name, where=where or (), maximize=maximize, minimize=minimize, store=store)
+    print_selection(selection, format)
+    if export is not None:
+        folder = api.export(name, selection.trial.number, export, store=store)
+        message(f"exported trial {selection.trial.number} to {folder}", quiet=quiet)
