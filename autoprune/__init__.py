@@ -1,0 +1,75 @@
+"""autoprune: give it a trained network and a budget; it searches how many channels each layer should keep.
+
+    search, resume, report          run a search from a launch file, go on with it, write its report
+    searches, trials, front, select query the store: what ran, the Pareto front, the model that fits the budgets
+    export, load_model, space       hand a pruned model over, read it back, look at what can be pruned
+    SearchSpace, Decoder            groups and widths of any nn.Module; proposals moved into budgets
+    CostTable                       MACs and parameters of a million candidates as numpy
+    Candidate, Trial, Front         the nouns (all of them: autoprune.types)
+    AutopruneError                  what every function raises on purpose (autoprune.errors draws the tree)
+
+Importing the package imports neither torch nor Ray; each name is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from autoprune.analysis.front import Front
+    from autoprune.api import export, front, load_model, report, resume, search, searches, select, space, trials
+    from autoprune.cost.table import CostTable
+    from autoprune.errors import AutopruneError
+    from autoprune.pruning.slicing import slice_model
+    from autoprune.space.decoding import Decoder
+    from autoprune.space.space import SearchSpace
+    from autoprune.types import Candidate, Trial
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    **dict.fromkeys(
+        ("export", "front", "load_model", "report", "resume", "search", "searches", "select", "space", "trials"),
+        "autoprune.api",
+    ),
+    "AutopruneError": "autoprune.errors",
+    "Candidate": "autoprune.types",
+    "CostTable": "autoprune.cost.table",
+    "Decoder": "autoprune.space.decoding",
+    "Front": "autoprune.analysis.front",
+    "SearchSpace": "autoprune.space.space",
+    "Trial": "autoprune.types",
+    "slice_model": "autoprune.pruning.slicing",
+}
+
+__all__ = [
+    "AutopruneError",
+    "Candidate",
+    "CostTable",
+    "Decoder",
+    "Front",
+    "SearchSpace",
+    "Trial",
+    "export",
+    "front",
+    "load_model",
+    "report",
+    "resume",
+    "search",
+    "searches",
+    "select",
+    "slice_model",
+    "space",
+    "trials",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'autoprune' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,25 @@
+"""What the command line, a service and notebooks call: one function a verb, all light to import.
+
+Stores are given as URLs; the default is ``$AUTOPRUNE_STORE`` or ``sqlite:///results/autoprune.db``.
+"""
+
+from __future__ import annotations
+
+from autoprune.api.models import SpaceReport, export, load_model, space
+from autoprune.api.queries import front, report, searches, select, trials
+from autoprune.api.searching import SearchResult, resume, search
+
+__all__ = [
+    "SearchResult",
+    "SpaceReport",
+    "export",
+    "front",
+    "load_model",
+    "report",
+    "resume",
+    "search",
+    "searches",
+    "select",
+    "space",
+    "trials",
+]

@@ -1,0 +1,118 @@
+"""What can be pruned in a model that is named by a space file, a model name or a Python file."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from autoprune.api.models import GroupRow, SpaceReport
+from autoprune.config.loading import load_space
+from autoprune.config.schema import BuiltinModel, FileModel, ModelConfig, RuleConfig, TorchvisionModel
+from autoprune.data.shapes import shape_and_classes
+from autoprune.errors import ConfigError, ExportMismatch, did_you_mean
+from autoprune.models import registry
+from autoprune.pruning.equivalence import max_error
+from autoprune.space.space import SearchSpace
+from autoprune.types import ChannelGroup
+
+__all__ = ["describe_space", "parse_shape"]
+
+_TOLERANCE = 1e-9
+_DEFAULT_CLASSES = 10
+
+
+def describe_space(spec: str, *, check: bool, input_shape: tuple[int, int, int] | None) -> SpaceReport:
+    """See :func:`autoprune.api.space`."""
+    config, shape, classes, rules = _resolved(spec)
+    shape = input_shape or shape
+    torch.manual_seed(0)
+    model = registry.build(config, num_classes=classes, in_channels=shape[0]).eval()
+    example = torch.zeros((1, *shape))
+    _try_forward(model, example, spec)
+    space = SearchSpace.from_module(model, example, rules)
+    return SpaceReport(
+        name=spec,
+        groups=tuple(_row(space, group) for group in space.groups),
+        left_out=dict(space.left_out),
+        baseline=space.cost.baseline,
+        size=space.size,
+        uncounted=space.cost.uncounted,
+        error=_checked(model, space, example) if check else None,
+    )
+
+
+def _resolved(spec: str) -> tuple[ModelConfig, tuple[int, int, int], int, tuple[RuleConfig, ...]]:
+    """Model, image shape, classes and rules of a space file, ``torchvision:name``, ``file.py:factory`` or name."""
+    if spec.endswith((".yaml", ".yml")):
+        space = load_space(spec)
+        shape, classes = shape_and_classes(space.data)
+        return space.model, shape, classes, space.rules
+    source, colon, name = spec.rpartition(":")
+    if colon and source.endswith(".py"):
+        return FileModel(kind="file", path=source, factory=name), (3, 32, 32), _DEFAULT_CLASSES, ()
+    if source == "torchvision":
+        return TorchvisionModel(kind="torchvision", name=name), (3, 224, 224), 1000, ()
+    if colon or spec not in registry.builtin_names():
+        raise ConfigError(
+            f"{spec!r} is neither a space file, a built-in model, 'torchvision:NAME' nor 'FILE.py:FACTORY'.",
+            did_you_mean(spec, registry.builtin_names()),
+        )
+    return BuiltinModel(name=spec), _builtin_shape(spec), _DEFAULT_CLASSES, ()
+
+
+def _builtin_shape(name: str) -> tuple[int, int, int]:
+    """The image size that the model was published for."""
+    if name.startswith("lenet"):
+        return (1, 28, 28)
+    return (3, 224, 224) if name.startswith("mobilenet") else (3, 32, 32)
+
+
+def _try_forward(model: nn.Module, example: torch.Tensor, spec: str) -> None:
+    try:
+        with torch.inference_mode():
+            model(example)
+    except Exception as error:  # noqa: BLE001  a user's model may raise anything
+        shape = "x".join(str(size) for size in example.shape[1:])
+        raise ConfigError(
+            f"{spec} does not take an image of shape {shape}: {type(error).__name__}: {error}",
+            "Give the shape of one image, such as --input 3x224x224.",
+        ) from None
+
+
+def _row(space: SearchSpace, group: ChannelGroup) -> GroupRow:
+    position = [item.name for item in space.dimensions].index(group.name)
+    return GroupRow(
+        name=group.name,
+        channels=group.channels,
+        unit=group.unit,
+        allowed=space.dimensions[position].allowed,
+        members=tuple(f"{member.parameter}[{member.dim}]" for member in group.members),
+        macs_share=float(space.cost.share()[position]),
+    )
+
+
+def _checked(model: nn.Module, space: SearchSpace, example: torch.Tensor) -> float:
+    """Slice every group to about half at once, with a random choice of channels."""
+    rng = np.random.default_rng(0)
+    keep = {group.name: np.sort(rng.permutation(group.units)[: max(1, group.units // 2)]) for group in space.groups}
+    error = max_error(model, space.groups, example, keep)
+    if not error <= _TOLERANCE:
+        raise ExportMismatch(
+            f"sliced and masked models differ by {error:.3g} (relative, float64); at most {_TOLERANCE:g} is expected.",
+            "Please report the model; excluding the group in the rules avoids it.",
+        )
+    return error
+
+
+def parse_shape(text: str) -> tuple[int, int, int]:
+    """``3x32x32`` as numbers. Raises ConfigError.
+
+    >>> parse_shape("3x32x32")
+    (3, 32, 32)
+    """
+    parts = text.lower().split("x")
+    if len(parts) != 3 or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise ConfigError(f"--input {text!r}: expected CHANNELSxHEIGHTxWIDTH.", "For example --input 3x32x32.")
+    channels, height, width = (int(part) for part in parts)
+    return channels, height, width

@@ -1,0 +1,25 @@
+"""Which store a call means, and opening it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from autoprune.store.store import Store
+
+__all__ = ["DEFAULT_STORE", "open_at", "store_url"]
+
+DEFAULT_STORE = "sqlite:///results/autoprune.db"
+
+
+def store_url(store: str | None) -> str:
+    """The URL given, else ``$AUTOPRUNE_STORE``, else the default."""
+    return store or os.environ.get("AUTOPRUNE_STORE") or DEFAULT_STORE
+
+
+def open_at(url: str, *, read_only: bool = False) -> Store:
+    """Open a store; SQLAlchemy is imported here and not before."""
+    from autoprune.store.store import open_store
+
+    return open_store(url, read_only=read_only)

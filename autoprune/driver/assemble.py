@@ -1,0 +1,175 @@
+"""The composition root: the only place that turns configuration into concrete objects and names their classes."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from autoprune.config.schema import RayExecutorConfig, SearchConfig
+from autoprune.controllers import registry as controllers
+from autoprune.cost.trace import trace
+from autoprune.data import sources
+from autoprune.data.dataset import Dataset, Split
+from autoprune.driver.observers import Silent
+from autoprune.errors import SearchAborted
+from autoprune.evaluators.assets import Assets
+from autoprune.evaluators.evaluator import PruneEvaluator, make_evaluator
+from autoprune.pruning import criteria
+from autoprune.pruning.groups import discover
+from autoprune.pruning.ranking import rank
+from autoprune.space.decoding import Decoder
+from autoprune.space.space import SearchSpace
+from autoprune.training.base import BaseModel, EpochReport, base_model
+from autoprune.training.scoring import score
+from autoprune.types import Candidate
+
+if TYPE_CHECKING:
+    from autoprune.protocols import Controller, Executor, Progress
+
+__all__ = ["Prepared", "make_controller", "make_executor", "prepare"]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything of a search that does not change while it runs."""
+
+    config: SearchConfig
+    dataset: Dataset
+    base: BaseModel
+    space: SearchSpace
+    decoder: Decoder
+
+    @property
+    def evaluation_digest(self) -> str:
+        """Of the evaluation settings, and of what their paths do not tell: the base weights and the images."""
+        images = f"{self.dataset.train.digest} {self.dataset.search_val.digest}"
+        text = f"{self.config.evaluation_digest()} {self.base.digest} {images}"
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @cached_property
+    def assets(self) -> Assets:
+        """What workers are built from. The ranking depends on the checkpoint only, so it is computed once, here."""
+        evaluation = self.config.evaluator
+        criterion = criteria.get(evaluation.weights.criterion, seed=self.config.seed)
+        search_val, train = self.dataset.search_val, self.dataset.train
+        scored = search_val.take(evaluation.validation_images, self.config.seed)
+        calibration = train.take(evaluation.calibration_images, self.config.seed)
+        return Assets(
+            model=self.config.space.model,
+            num_classes=self.dataset.num_classes,
+            in_channels=self.dataset.image_shape[0],
+            state={name: tensor.numpy() for name, tensor in self.base.module.state_dict().items()},
+            groups=self.space.groups,
+            ranking=rank(self.base.module, self.space.groups, criterion),
+            calibration_images=np.ascontiguousarray(calibration.images),
+            images=np.ascontiguousarray(scored.images),
+            labels=np.ascontiguousarray(scored.labels),
+            mean=self.dataset.mean,
+            std=self.dataset.std,
+            config=evaluation,
+        )
+
+    @cached_property
+    def evaluator(self) -> PruneEvaluator:
+        """An evaluator in this process, for the baseline, the report and exports."""
+        return make_evaluator(self.assets)
+
+    def score_on(self, candidate: Candidate, split: Split, *, prefix: str) -> dict[str, float]:
+        """Metrics of a candidate on another split, with ``prefix`` before their names."""
+        model = self.evaluator.materialise(candidate)
+        mean, std = self.dataset.mean, self.dataset.std
+        metrics = score(model, split, mean=mean, std=std, batch_size=self.config.evaluator.batch_size)
+        return {prefix + name: value for name, value in metrics.items()}
+
+    def measure_baseline(self) -> dict[str, float]:
+        """Metrics of the full model, measured like a trial. Raises SearchAborted when it diverges."""
+        full = self.space.full()
+        *_, last = self.evaluator.evaluate(full)
+        metrics = {**last.metrics, **self.space.cost.measure(full)}
+        bad = [name for name, value in metrics.items() if not math.isfinite(value)]
+        if bad:
+            raise SearchAborted(
+                f"the unpruned model gives {', '.join(f'{name} = {metrics[name]}' for name in bad)}: expected numbers.",
+                "Check the checkpoint and that its input normalisation fits the data.",
+            )
+        return metrics
+
+
+def prepare(config: SearchConfig, progress: Progress | None = None) -> Prepared:
+    """Load the data, train or load the base model, find its groups and check that the budgets can be met.
+
+    Raises ConfigError for what the user must mend, NothingFeasible when a budget is out of reach.
+    """
+    progress = progress or Silent()
+    progress.phase("data")
+    dataset = sources.load(config.space.data, seed=config.seed, on_progress=_counting(progress))
+    base = _base(config, dataset, progress)
+    progress.phase("groups")
+    example = torch.zeros((1, *dataset.image_shape))
+    found = discover(base.module, example)
+    cost = trace(base.module, example, found.groups)
+    space = SearchSpace.build(found.groups, cost, config.space.rules, found.left_out)
+    for name, reason in space.left_out.items():
+        progress.note(f"group {name} is left out: {reason}")
+    decoder = Decoder(
+        space,
+        config.parsed_constraints(),
+        objectives=config.parsed_objectives(),
+        tolerance=config.budget_tolerance,
+    )
+    return Prepared(config, dataset, base, space, decoder)
+
+
+def make_controller(prepared: Prepared) -> Controller:
+    config = prepared.config
+    return controllers.make(
+        config.controller,
+        space=prepared.space,
+        decoder=prepared.decoder,
+        objectives=config.parsed_objectives(),
+        trials=config.limits.trials,
+        seed=config.seed,
+    )
+
+
+def make_executor(prepared: Prepared) -> Executor:
+    """The executor is imported on use: a serial search needs no Ray."""
+    config = prepared.config
+    if isinstance(config.executor, RayExecutorConfig):
+        from autoprune.executors.ray_tune import RayTuneExecutor
+
+        return RayTuneExecutor(config.executor, prepared.assets, make_evaluator, config.limits.trial_seconds)
+    from autoprune.executors.serial import SerialExecutor
+
+    return SerialExecutor(lambda: prepared.evaluator, config.limits.trial_seconds)
+
+
+def _counting(progress: Progress) -> Callable[[int, int], None]:
+    """Decoding as a phase of known length, from the first report on (nothing is reported when a cache is found)."""
+    done = 0
+
+    def on_images(now: int, total: int) -> None:
+        nonlocal done
+        if done == 0:
+            progress.phase("decoding images", total)
+        progress.advance(step=now - done)
+        done = now
+
+    return on_images
+
+
+def _base(config: SearchConfig, dataset: Dataset, progress: Progress) -> BaseModel:
+    recipe = config.space.base.recipe
+    progress.phase("base", None if config.space.base.checkpoint else recipe.epochs)
+
+    def on_epoch(report: EpochReport) -> None:
+        progress.advance(f"loss {report.loss:.3f}, search-val top1 {100 * report.val_top1:.2f} %")
+
+    return base_model(config.space, dataset, on_epoch=on_epoch)

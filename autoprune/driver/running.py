@@ -1,0 +1,74 @@
+"""One run of a search: baseline, lease, session, executor."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from autoprune.driver.assemble import Prepared, make_controller, make_executor
+from autoprune.driver.session import Session
+from autoprune.errors import Conflict, NotFound
+from autoprune.store import new_owner
+
+if TYPE_CHECKING:
+    from autoprune.protocols import Progress
+    from autoprune.store import Store
+    from autoprune.types import SearchRecord
+
+__all__ = ["run_session"]
+
+_LEASE_SECONDS = 30.0
+
+
+def run_session(store: Store, prepared: Prepared, progress: Progress | None = None) -> None:
+    """Run the search until its limits, an interruption or an error; what was measured is in the store in any case.
+
+    Raises Conflict when another driver runs it or its base model changed, SearchAborted, StoreError, and
+    KeyboardInterrupt after everything was put in order.
+    """
+    config = prepared.config
+    record = _record(store, prepared, progress)
+    lease = store.claim(config.name, owner=new_owner(), ttl_seconds=_LEASE_SECONDS)
+    try:
+        store.set_config(lease, config.model_dump(mode="json"))
+        session = Session(
+            store=store,
+            search=record,
+            lease=lease,
+            controller=make_controller(prepared),
+            decoder=prepared.decoder,
+            space=prepared.space,
+            objectives=config.parsed_objectives(),
+            constraints=config.parsed_constraints(),
+            limits=config.limits,
+            observers=() if progress is None else (progress,),
+        )
+    except BaseException:
+        store.release(lease)
+        raise
+    if progress is not None:
+        progress.phase("search", config.limits.trials)
+    with session:
+        make_executor(prepared).run(session)
+
+
+def _record(store: Store, prepared: Prepared, progress: Progress | None) -> SearchRecord:
+    """The stored search, or a new one with its baseline measured."""
+    config = prepared.config
+    try:
+        record = store.search(config.name)
+    except NotFound:
+        if progress is not None:
+            progress.phase("baseline")
+        return store.create_search(
+            config.name,
+            config=config.model_dump(mode="json"),
+            digest=config.digest(),
+            evaluation_digest=prepared.evaluation_digest,
+            baseline=prepared.measure_baseline(),
+        )
+    if record.evaluation_digest != prepared.evaluation_digest:
+        raise Conflict(
+            f"search {config.name!r} was begun with another base model or other images; its numbers would not compare.",
+            "Restore the checkpoint and the data of the first run, or give the search another name.",
+        )
+    return record

@@ -1,0 +1,1 @@
+"""Measuring a candidate: weights from a source, BatchNorm calibrated, accuracy on search-val."""

@@ -1,0 +1,52 @@
+"""What an evaluator is built from, as plain data: it crosses process borders and is shared, never pickled modules."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from autoprune.config.schema import EvaluatorConfig, ModelConfig
+from autoprune.models import registry
+from autoprune.types import ChannelGroup
+
+__all__ = ["Assets", "base_module", "shared_tensor"]
+
+
+@dataclass(frozen=True)
+class Assets:
+    """The base model, the ranking of its channels, and the images to measure on.
+
+    Images are uint8 (N, C, H, W), labels int64 (N,), ``mean`` and ``std`` are per channel, for pixels in [0, 1].
+    """
+
+    model: ModelConfig
+    num_classes: int
+    in_channels: int
+    state: Mapping[str, np.ndarray]
+    groups: tuple[ChannelGroup, ...]
+    ranking: Mapping[str, np.ndarray]
+    calibration_images: np.ndarray
+    images: np.ndarray
+    labels: np.ndarray
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    config: EvaluatorConfig
+
+
+def base_module(assets: Assets) -> nn.Module:
+    """The unpruned model with its trained weights, in eval mode, in memory of its own."""
+    module = registry.build(assets.model, num_classes=assets.num_classes, in_channels=assets.in_channels)
+    module.load_state_dict({name: torch.tensor(array) for name, array in assets.state.items()})
+    return module.eval().requires_grad_(False)
+
+
+def shared_tensor(array: np.ndarray) -> Tensor:
+    """A tensor over the array's own memory, also where that is read-only (an object store's). Do not write to it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable", category=UserWarning)
+        return torch.from_numpy(array)

@@ -1,0 +1,80 @@
+"""The evaluator: slice, calibrate, score. Built once a worker and reused for every candidate."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from autoprune.evaluators.assets import Assets, base_module, shared_tensor
+from autoprune.evaluators.inherit import InheritSource
+from autoprune.pruning.calibration import calibrate
+from autoprune.training.scoring import normalise
+from autoprune.types import Candidate, Measurement
+
+__all__ = ["PruneEvaluator", "make_evaluator"]
+
+
+class PruneEvaluator:
+    """Metrics ``top1`` (fraction in [0, 1]) and ``loss`` (mean cross-entropy, nats) on the search-val images."""
+
+    def __init__(self, assets: Assets) -> None:
+        self._source = InheritSource(base_module(assets), assets.groups, assets.ranking)
+        self._calibration = shared_tensor(assets.calibration_images)
+        self._images = shared_tensor(assets.images)
+        self._labels = shared_tensor(assets.labels)
+        self._mean, self._std = assets.mean, assets.std
+        self._batch = assets.config.batch_size
+
+    def materialise(self, candidate: Candidate) -> nn.Module:
+        """The pruned model with its starting weights and calibrated BatchNorm, in eval mode."""
+        model = self._source.build(candidate).to(memory_format=torch.channels_last)
+        calibrate(model, self._batches(self._calibration))
+        return model.eval()
+
+    def evaluate(self, candidate: Candidate) -> Iterator[Measurement]:
+        started = time.perf_counter()
+        with torch.inference_mode():
+            model = self._source.build(candidate).to(memory_format=torch.channels_last)
+            sliced = time.perf_counter()
+            calibrate(model, self._batches(self._calibration))
+            model.eval()
+            calibrated = time.perf_counter()
+            timings = {"slice": sliced - started, "calibrate": calibrated - sliced}
+            yield from self._score(model, started, timings)
+
+    def _score(self, model: nn.Module, started: float, timings: dict[str, float]) -> Iterator[Measurement]:
+        total = len(self._labels)
+        begun = time.perf_counter()
+        correct = loss = torch.zeros((), dtype=torch.float64)
+        seen = 0
+        for images, labels in zip(self._batches(self._images), self._labels.split(self._batch), strict=True):
+            logits = model(images).float()
+            correct = correct + (logits.argmax(1) == labels).sum()
+            # NaN or infinite logits leave a loss that is not finite, and argmax of NaN would still count as an answer.
+            loss = loss + functional.cross_entropy(logits, labels, reduction="sum").double()
+            seen += len(labels)
+            if seen == total:
+                timings = {**timings, "evaluate": time.perf_counter() - begun}
+            yield self._measurement(correct, loss, seen, started, timings, final=seen == total)
+
+    def _measurement(
+        self, correct: Tensor, loss: Tensor, seen: int, started: float, timings: dict[str, float], *, final: bool
+    ) -> Measurement:
+        mean_loss = float(loss) / seen
+        top1 = float(correct) / seen if math.isfinite(mean_loss) else math.nan
+        elapsed = time.perf_counter() - started
+        return Measurement({"top1": top1, "loss": mean_loss}, seen, elapsed, final, timings)
+
+    def _batches(self, images: Tensor) -> Iterator[Tensor]:
+        for batch in images.split(self._batch):
+            yield normalise(batch.contiguous(memory_format=torch.channels_last), self._mean, self._std)
+
+
+def make_evaluator(assets: Assets) -> PruneEvaluator:
+    """For executors: a function that a worker process can import by name."""
+    return PruneEvaluator(assets)
