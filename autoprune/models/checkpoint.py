@@ -73,7 +73,7 @@ def _read_torch(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         if "Unsupported global" in str(error) or "Unsupported class" in str(error):
             raise ConfigError(
-                f"checkpoint {path} holds Python objects (a whole model, an optimiser class...), expected weights only.",
+                f"checkpoint {path} holds Python objects (a whole model, say), expected weights only.",
                 _SAVE_STATE,
             ) from None
         raise ConfigError(f"checkpoint {path} is not a file that torch.save wrote.", _DAMAGED) from None
@@ -94,7 +94,7 @@ def _unwrapped(content: Any, path: Path) -> dict[str, Tensor]:
         if not inner:
             keys = ", ".join(repr(str(key)) for key in list(content)[:8]) or "nothing"
             raise ConfigError(
-                f"checkpoint {path} holds no state dict: found the keys {keys}, expected one of {', '.join(_WRAPPERS)}.",
+                f"checkpoint {path} holds no state dict: found {keys}; expected one of {', '.join(_WRAPPERS)}.",
                 _SAVE_STATE,
             )
         content = inner[0]

@@ -97,7 +97,10 @@ def mobilenet_v2(
     dropout: float = 0.2,
     small_images: bool = False,
 ) -> nn.Module:
-    """MobileNetV2; channels are rounded to multiples of 8. At 224x224 and width 1: 300.77 M MACs, 3,504,872 parameters."""
+    """MobileNetV2; channels are rounded to multiples of 8.
+
+    At 224x224 with 1,000 classes and width 1: 300.77 M MACs, 3,504,872 parameters.
+    """
     _check_width("mobilenet_v2", width)
     channels = _multiple_of_8(32 * width)
     layers: list[nn.Module] = _conv_bn(in_channels, channels, 3, 1 if small_images else 2, 1, nn.ReLU6)
