@@ -88,6 +88,10 @@ class AskTell(Protocol):
         """How an attempt ended. Idempotent: a second tell of a finished trial changes nothing."""
         ...
 
+    def stop(self, reason: str) -> None:
+        """Hand out nothing new; trials that run may still be told. For an executor that must end early (Ctrl-C)."""
+        ...
+
 
 class Executor(Protocol):
     """Runs trials until the session is done. A stranger to controllers and store."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Select, bindparam, func, select
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, select
 from sqlalchemy.engine import Row
 
 from autoprune.errors import ConfigError, NotFound, did_you_mean
@@ -67,7 +68,7 @@ def trials_of(
     if states is not None:
         query = query.where(trials.c.state.in_([state.value for state in states]))
     if numbers is None:
-        return _with_metrics(connection, query, search_id, everything=states is None)
+        return _with_metrics(connection, query, search_id)
     found: list[Trial] = []
     ordered = sorted(numbers)
     for start in range(0, len(ordered), _CHUNK):
@@ -76,15 +77,18 @@ def trials_of(
     return found
 
 
-def _with_metrics(connection: Connection, query: Select[Any], search_id: int, everything: bool = False) -> list[Trial]:
+def _with_metrics(
+    connection: Connection, query: Select[Any], search_id: int, *only: ColumnElement[bool]
+) -> list[Trial]:
+    """The trials that ``query`` selects in one search, with those metrics that meet ``only``."""
     rows = connection.execute(query).all()
-    values = select(metrics.c.number, metrics.c.name, metrics.c.value).where(metrics.c.search_id == search_id)
-    if not everything:
-        wanted = query.with_only_columns(trials.c.number).order_by(None)
-        values = values.where(metrics.c.number.in_(wanted))
+    wanted = query.with_only_columns(trials.c.number).order_by(None)
+    values = select(metrics.c.number, metrics.c.name, metrics.c.value).where(
+        metrics.c.search_id == search_id, metrics.c.number.in_(wanted), *only
+    )
     by_number: dict[int, dict[str, float]] = defaultdict(dict)
     for number, name, value in connection.execute(values):
-        by_number[number][name] = float("nan") if value is None else value
+        by_number[number][name] = math.nan if value is None else value
     return [trial_from(row, by_number.get(row.number, {})) for row in rows]
 
 
@@ -104,12 +108,13 @@ _lookup = (
 
 
 def lookup(connection: Connection, evaluation_digest: str, candidate_digest: str) -> tuple[str, Trial] | None:
-    """A measurement of an equal candidate under an equal evaluation, in any search."""
+    """A measurement of an equal candidate under an equal evaluation, in any search, without metrics added later."""
     values = {"candidate": candidate_digest, "evaluation": evaluation_digest}
     row = connection.execute(_lookup, values).one_or_none()
     if row is None:
         return None
-    return row.name, trials_of(connection, row.search_id, numbers=[row.number])[0]
+    query = select(trials).where(trials.c.search_id == row.search_id, trials.c.number == row.number)
+    return row.name, _with_metrics(connection, query, row.search_id, metrics.c.added.is_(False))[0]
 
 
 # --- columns ---------------------------------------------------------------------------------------------------------

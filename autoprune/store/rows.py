@@ -33,11 +33,13 @@ def trial_row(search_id: int, trial: Trial) -> dict[str, Any]:
     }
 
 
-def metric_rows(search_id: int, number: int, metrics: Mapping[str, float]) -> list[dict[str, Any]]:
+def metric_rows(
+    search_id: int, number: int, metrics: Mapping[str, float], *, added: bool = False
+) -> list[dict[str, Any]]:
     """The rows of ``metrics``; NaN becomes NULL."""
+    this = {"search_id": search_id, "number": number, "added": added}
     return [
-        {"search_id": search_id, "number": number, "name": name, "value": None if math.isnan(value) else float(value)}
-        for name, value in metrics.items()
+        {**this, "name": name, "value": None if math.isnan(value) else float(value)} for name, value in metrics.items()
     ]
 
 

@@ -137,6 +137,13 @@ class Store:
                 leases.fence(connection, lease, now)
             connection.execute(update(searches).where(searches.c.id == search_id).values(updated_at=now, **values))
 
+    def add_baseline_metrics(self, name: str, values: Mapping[str, float]) -> None:
+        """Add metrics of the unpruned model (test split, device); equal names are replaced."""
+        with self._writing() as connection:
+            row = queries.search_row(connection, name)
+            baseline = json.dumps({**json.loads(row.baseline), **values})
+            connection.execute(update(searches).where(searches.c.id == row.id).values(baseline=baseline))
+
     def controller_state(self, name: str) -> dict[str, Any] | None:
         """What the controller was when the last trial was written; None before the first."""
         with self._reading() as connection:
@@ -207,7 +214,7 @@ class Store:
             this = (metrics.c.search_id == search_id, metrics.c.number == number)
             connection.execute(delete(metrics).where(*this, metrics.c.name.in_(list(values))))
             if values:
-                connection.execute(_insert_metrics, metric_rows(search_id, number, values))
+                connection.execute(_insert_metrics, metric_rows(search_id, number, values, added=True))
 
     # --- trials: reading -----------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from sqlalchemy import Column, Connection, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import Boolean, Column, Connection, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text
 
 __all__ = ["MIGRATIONS", "SCHEMA_VERSION", "metadata", "metrics", "schema_version", "searches", "trials"]
 
@@ -69,6 +69,8 @@ metrics = Table(
     Column("number", Integer, primary_key=True, autoincrement=False),
     Column("name", String(100), primary_key=True),
     Column("value", Float),
+    # Added after the search measured the trial (test split, device): never copied to an equal candidate.
+    Column("added", Boolean, nullable=False),
     # Covers "which trials have macs <= x": no look-up in the table itself.
     Index("metrics_by_value", "search_id", "name", "value", "number"),
     sqlite_with_rowid=False,

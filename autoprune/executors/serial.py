@@ -1,0 +1,65 @@
+"""One trial after another in this process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterator
+
+from autoprune.errors import EvaluationError
+from autoprune.protocols import AskTell, Evaluator
+from autoprune.types import Measurement, Outcome, OutcomeKind, Trial
+
+__all__ = ["SerialExecutor"]
+
+
+class SerialExecutor:
+    """Runs trials in the calling thread.
+
+    ``trial_seconds`` is checked whenever the evaluator yields a measurement: a trial that hangs without yielding is
+    not ended (the Ray executor, whose trials are processes of their own, can end it).
+
+    Ctrl-C stops the session and returns; the trial that was running is left for a resume.
+    """
+
+    def __init__(self, make_evaluator: Callable[[], Evaluator], trial_seconds: float) -> None:
+        self._make_evaluator = make_evaluator
+        self._trial_seconds = trial_seconds
+
+    def run(self, session: AskTell) -> None:
+        """Return when the session is done or Ctrl-C was pressed."""
+        try:
+            self._run(session)
+        except KeyboardInterrupt:
+            session.stop("interrupted")
+
+    def _run(self, session: AskTell) -> None:
+        if session.done:
+            return
+        evaluator = self._make_evaluator()
+        while not session.done:
+            trial = session.ask()
+            if trial is not None:
+                session.tell(trial.number, self._outcome(evaluator, trial, session))
+
+    def _outcome(self, evaluator: Evaluator, trial: Trial, session: AskTell) -> Outcome:
+        try:
+            measurements = evaluator.evaluate(trial.candidate)
+            try:
+                return self._pull(measurements, trial, session)
+            finally:
+                if isinstance(measurements, Generator):
+                    measurements.close()
+        except Exception as error:  # noqa: BLE001 (whatever the evaluator raises is this attempt's accident)
+            return Outcome(OutcomeKind.ACCIDENT, reason=f"{type(error).__name__}: {error}", worker="serial")
+
+    def _pull(self, measurements: Iterator[Measurement], trial: Trial, session: AskTell) -> Outcome:
+        began = time.monotonic()
+        for measurement in measurements:
+            if measurement.final:
+                return Outcome(OutcomeKind.MEASURED, measurement.metrics, timings=measurement.timings, worker="serial")
+            if not session.report(trial.number, measurement):
+                return Outcome(OutcomeKind.STOPPED, measurement.metrics, "stopped early", worker="serial")
+            if time.monotonic() - began > self._trial_seconds:
+                reason = f"took longer than {self._trial_seconds:g} s (limits.trial_seconds)"
+                return Outcome(OutcomeKind.ACCIDENT, reason=reason, worker="serial")
+        raise EvaluationError("the evaluator ended without a final measurement.")
