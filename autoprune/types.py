@@ -63,6 +63,9 @@ class Slice:
     """Name in ``state_dict()`` (a parameter or a buffer such as ``bn.running_mean``)."""
     dim: int
     index: np.ndarray
+    role: str = "through"
+    """``producer``: filters that make the channels; ``consumer``: weights that read them; ``through``: the rest (biases,
+    BatchNorm, depthwise filters), which ride along."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,151 @@
+"""The check that slicing is right: the smaller network against the full one whose consumers ignore the cut channels.
+
+Both hold the same weights in float64; in the full network every consumer's weights for the cut channels are zero. What
+such a channel carries then reaches nobody, so the outputs must agree to rounding. Weights and BatchNorm statistics are
+drawn at random, so that a network with zero or dead weights cannot pass by accident.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from autoprune.pruning.graph import FORWARD_ERRORS, first_line
+from autoprune.pruning.slicing import Slicer
+from autoprune.types import ChannelGroup
+
+__all__ = ["TOLERANCE", "Checker", "max_error"]
+
+TOLERANCE = 1e-9
+"""Largest relative difference that counts as rounding in float64."""
+
+
+def max_error(
+    model: nn.Module, groups: Sequence[ChannelGroup], example_input: Tensor, keep: Mapping[str, np.ndarray]
+) -> float:
+    """Largest |sliced - masked| over the outputs, relative to the largest |masked|; ``keep`` as for slicing.
+
+    Infinite when an output is not finite. Whatever the sliced network's forward raises is passed on.
+    """
+    return Checker(model, groups, example_input).error(keep)
+
+
+class Checker:
+    """Runs the check for many subsets of ``groups``; the model is copied once and not touched."""
+
+    def __init__(self, model: nn.Module, groups: Sequence[ChannelGroup], example_input: Tensor, seed: int = 0) -> None:
+        self.groups = tuple(groups)
+        self.model = copy.deepcopy(model).to(torch.float64).eval().requires_grad_(False)
+        _randomise(self.model, seed)
+        self._slicer = Slicer(self.model, self.groups)
+        self._input = _random_like(example_input, seed)
+        rng = np.random.default_rng(seed)
+        self._keep = {group.name: _some_units(group.units, rng) for group in self.groups}
+
+    def failure(self, names: Collection[str]) -> str | None:
+        """Why the named groups cannot be cut together; None when the check passes."""
+        try:
+            error = self.error({name: self._keep[name] for name in names})
+        except FORWARD_ERRORS as problem:
+            return f"the sliced network does not run ({first_line(problem)})"
+        if error <= TOLERANCE:
+            return None
+        return f"the sliced network differs from the masked one (relative error {error:.2g})"
+
+    def error(self, keep: Mapping[str, np.ndarray]) -> float:
+        """See :func:`max_error`."""
+        with torch.no_grad(), _float64(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            masked = torch.func.functional_call(self.model, self._masked(keep), (self._input,))
+            torch.manual_seed(0)
+            sliced = self._slicer(keep)(self._input)
+        return _relative_error(list(_tensors(sliced)), list(_tensors(masked)))
+
+    def _masked(self, keep: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+        """The consumers' weights, zero where they read a cut channel."""
+        state = dict(self.model.named_parameters(remove_duplicate=False))
+        masked: dict[str, Tensor] = {}
+        for group in self.groups:
+            cut = np.setdiff1d(np.arange(group.units), keep.get(group.name, np.arange(group.units)))
+            for member in group.members:
+                if member.role == "consumer" and len(cut):
+                    weight = masked.setdefault(member.parameter, state[member.parameter].clone())
+                    weight.index_fill_(member.dim, torch.from_numpy(member.index[cut].ravel()).to(weight.device), 0.0)
+        return masked
+
+
+def _relative_error(sliced: list[Tensor], masked: list[Tensor]) -> float:
+    if len(sliced) != len(masked):
+        return math.inf
+    worst = 0.0
+    for a, b in zip(sliced, masked, strict=True):
+        if a.shape != b.shape:
+            return math.inf
+        if a.numel():
+            error = float((a.double() - b.double()).abs().max() / b.double().abs().max().clamp_min(1e-300))
+            worst = max(worst, error) if math.isfinite(error) else math.inf
+    return worst
+
+
+def _tensors(output: Any) -> Iterator[Tensor]:
+    if isinstance(output, Tensor):
+        yield output
+    elif isinstance(output, Mapping):
+        for value in output.values():
+            yield from _tensors(value)
+    elif isinstance(output, list | tuple):
+        for value in output:
+            yield from _tensors(value)
+
+
+def _some_units(units: int, rng: np.random.Generator) -> np.ndarray:
+    """Between 40 and 80 % of the units, never all: odd counts also find sizes that are halved by hand."""
+    low, high = max(1, math.ceil(0.4 * units)), max(1, min(units - 1, math.floor(0.8 * units)))
+    count = int(rng.integers(min(low, high), high + 1))
+    return np.sort(rng.choice(units, count, replace=False))
+
+
+def _randomise(model: nn.Module, seed: int) -> None:
+    """Weights at He scale, so that signals neither die nor explode; statistics and affine terms away from 0 and 1."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(tensor: Tensor, mean: float, std: float) -> Tensor:
+        return torch.randn(tensor.shape, generator=generator, dtype=torch.float64).mul_(std).add_(mean)
+
+    for parameter in model.parameters():
+        if parameter.is_floating_point():
+            if parameter.ndim > 1:
+                fan_in = parameter[0].numel()
+                parameter.data.copy_(draw(parameter, 0.0, math.sqrt(2.0 / max(1, fan_in))))
+            else:
+                parameter.data.copy_(draw(parameter, 0.7, 0.3))
+    for module in model.modules():
+        mean, variance = getattr(module, "running_mean", None), getattr(module, "running_var", None)
+        if isinstance(mean, Tensor) and isinstance(variance, Tensor):
+            mean.copy_(draw(mean, 0.0, 0.5))
+            variance.copy_(draw(variance, 0.0, 0.3).exp_())
+
+
+def _random_like(example: Tensor, seed: int) -> Tensor:
+    if not example.is_floating_point():
+        return example
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(example.shape, generator=generator, dtype=torch.float64).to(example.device)
+
+
+@contextmanager
+def _float64() -> Iterator[None]:
+    """New tensors inside a forward pass are float64 too."""
+    previous = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(previous)

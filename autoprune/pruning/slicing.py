@@ -1,0 +1,134 @@
+"""Building the smaller network: a copy of the base in which every cut tensor is a slice of the original."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from autoprune.errors import ConfigError, did_you_mean
+from autoprune.pruning.layers import resize
+from autoprune.types import ChannelGroup
+
+__all__ = ["Slicer", "slice_model"]
+
+
+def slice_model(model: nn.Module, groups: Sequence[ChannelGroup], keep: Mapping[str, np.ndarray]) -> nn.Module:
+    """The network with only the kept units; ``model`` is not touched and shares no storage with the result.
+
+    ``keep`` gives, per group, the units to keep, ascending (shape (kept,), int); groups that it does not name stay
+    full. dtype, device, ``requires_grad``, training mode and the order of channels stay. For many candidates of one
+    model build a :class:`Slicer` once. Raises ConfigError for unknown groups, or units that are not ascending and
+    within the group, or none.
+    """
+    return Slicer(model, groups)(keep)
+
+
+@dataclass(frozen=True, eq=False)
+class _Axis:
+    """A pattern of cuts along one dimension, shared by all tensor dimensions that are cut alike."""
+
+    size: int
+    cuts: tuple[tuple[str, np.ndarray], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    module: nn.Module
+    attribute: str
+    dims: tuple[tuple[int, int], ...]
+    """(dim, number of its axis)."""
+
+
+class Slicer:
+    """Slices one model again and again; keeps a reference to it, and sees changes of its weights."""
+
+    def __init__(self, model: nn.Module, groups: Sequence[ChannelGroup]) -> None:
+        self.model = model
+        self.groups = {group.name: group for group in groups}
+        self._axes: list[_Axis] = []
+        self._plans = self._plan(groups)
+
+    def __call__(self, keep: Mapping[str, np.ndarray]) -> nn.Module:
+        """See :func:`slice_model`."""
+        dropped = {name: self._dropped(name, units) for name, units in keep.items()}
+        kept = [_kept_positions(axis, dropped) for axis in self._axes]
+        memo: dict[int, object] = {}
+        changed = []
+        for plan in self._plans:
+            tensor = getattr(plan.module, plan.attribute)
+            selections = [(dim, kept[axis]) for dim, axis in plan.dims if kept[axis] is not None]
+            if selections and id(tensor) not in memo:
+                memo[id(tensor)] = _select(tensor, selections)
+                changed.append(plan.module)
+        sliced = copy.deepcopy(self.model, memo)
+        for module in {id(module): module for module in changed}.values():
+            clone = memo[id(module)]
+            if isinstance(clone, nn.Module):
+                resize(clone)
+        return sliced
+
+    def _dropped(self, name: str, units: np.ndarray) -> np.ndarray:
+        if name not in self.groups:
+            raise ConfigError(f"the model has no group {name!r}.", did_you_mean(name, self.groups))
+        count, units = self.groups[name].units, np.asarray(units)
+        if not len(units) or units[0] < 0 or units[-1] >= count or (np.diff(units) <= 0).any():
+            raise ConfigError(
+                f"group {name!r}: units to keep must be ascending, within 0..{count - 1} and at least one, "
+                f"got {units.tolist()[:8]}."
+            )
+        mask = np.ones(count, dtype=bool)
+        mask[units] = False
+        return np.flatnonzero(mask)
+
+    def _plan(self, groups: Sequence[ChannelGroup]) -> list[_Plan]:
+        cuts: dict[tuple[str, int], list[tuple[str, np.ndarray]]] = {}
+        for group in groups:
+            for member in group.members:
+                cuts.setdefault((member.parameter, member.dim), []).append((group.name, member.index))
+        numbers: dict[tuple[object, ...], int] = {}
+        dims: dict[str, list[tuple[int, int]]] = {}
+        owners = _owners(self.model)
+        for (parameter, dim), parts in cuts.items():
+            if parameter not in owners:
+                raise ConfigError(f"the model has no tensor {parameter!r}: its groups come from another model.")
+            size = getattr(*owners[parameter]).shape[dim]
+            key = (size, *((name, index.shape, index.tobytes()) for name, index in parts))
+            if key not in numbers:
+                numbers[key] = len(self._axes)
+                self._axes.append(_Axis(size, tuple(parts)))
+            dims.setdefault(parameter, []).append((dim, numbers[key]))
+        return [_Plan(*owners[parameter], tuple(sorted(where))) for parameter, where in dims.items()]
+
+
+def _owners(model: nn.Module) -> dict[str, tuple[nn.Module, str]]:
+    """Every name of every parameter and buffer -> (module, attribute)."""
+    found = {}
+    for prefix, module in model.named_modules(remove_duplicate=False):
+        for attribute in [*module._parameters, *module._buffers]:
+            found[f"{prefix}.{attribute}" if prefix else attribute] = (module, attribute)
+    return found
+
+
+def _kept_positions(axis: _Axis, dropped: Mapping[str, np.ndarray]) -> Tensor | None:
+    """Positions that stay, ascending; None when all do."""
+    mask = np.ones(axis.size, dtype=bool)
+    for name, index in axis.cuts:
+        if name in dropped:
+            mask[index[dropped[name]]] = False
+    return None if mask.all() else torch.from_numpy(np.flatnonzero(mask))
+
+
+def _select(tensor: Tensor, selections: Sequence[tuple[int, Tensor | None]]) -> Tensor:
+    """A slice with storage, dtype, device and memory format like the original's."""
+    data = tensor.detach()
+    for dim, positions in selections:
+        if positions is not None:
+            data = data.index_select(dim, positions.to(tensor.device))
+    if tensor.ndim == 4 and not tensor.is_contiguous() and tensor.is_contiguous(memory_format=torch.channels_last):
+        data = data.contiguous(memory_format=torch.channels_last)
+    return nn.Parameter(data, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else data
