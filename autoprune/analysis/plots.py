@@ -1,0 +1,231 @@
+"""Pictures of a front: .png and .svg by matplotlib, .html by plotly. No global plotting state is touched."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from autoprune.analysis.front import Front
+from autoprune.analysis.metrics import describe, finite, format_value
+from autoprune.analysis.pareto import comparable
+from autoprune.errors import ConfigError
+from autoprune.types import Constraint, Objective, Trial
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["PAPER", "Colours", "front_figure", "history_figure", "is_uniform", "plot_front", "visible_range"]
+
+
+@dataclass(frozen=True)
+class Colours:
+    """The inks of a figure."""
+
+    ink: str = "#1f2328"
+    muted: str = "#656d76"
+    grid: str = "#e4e7eb"
+    faint: str = "#9aa4b0"
+    accent: str = "#0b62d6"
+    uniform: str = "#d9730d"
+    baseline: str = "#c2255c"
+
+
+PAPER = Colours()
+
+
+def plot_front(front: Front, path: str | Path, *, trials: Sequence[Trial] = ()) -> Path:
+    """Draw the front to ``path``: ``.png``, ``.svg``, or ``.html`` (interactive, works offline). Makes the folder.
+
+    ``trials``: where dominated trials and those of uniform width (``note["origin"] == "uniform"``) come from.
+
+    Raises ConfigError for another suffix.
+    """
+    target = Path(path)
+    suffix = target.suffix.lower()
+    if suffix not in (".png", ".svg", ".html"):
+        raise ConfigError(
+            f"cannot plot to {str(path)!r}: expected a file name that ends in .png, .svg or .html.",
+            "Write for example --plot front.png.",
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if suffix == ".html":
+        from autoprune.analysis.interactive import front_page
+
+        target.write_text(front_page(front, trials), encoding="utf-8")
+        return target
+    import matplotlib
+
+    # reproducible files: no date, ids that depend on the content only
+    with matplotlib.rc_context({"svg.hashsalt": "autoprune", "svg.fonttype": "none"}):
+        metadata: dict[str, Any] = {"Date": None} if suffix == ".svg" else {}
+        front_figure(front, trials).savefig(target, dpi=160, metadata=metadata)
+    return target
+
+
+def front_figure(front: Front, trials: Sequence[Trial] = (), colours: Colours = PAPER) -> Figure:
+    """The front as a step line over its trials, the other trials faint, the baseline as a star."""
+    figure, axes = _canvas((8.0, 5.0), colours)
+    x, y = front.x.metric, front.y.metric
+    on_front = {trial.number for trial in front.trials}
+    others = [trial for trial in comparable(trials, (front.x, front.y)) if trial.number not in on_front]
+    _steps(axes, front, colours)
+    uniform = [trial for trial in (*others, *front.trials) if is_uniform(trial)]
+    marks = {"marker": "s", "s": 62, "facecolors": "none", "edgecolors": colours.uniform, "linewidths": 1.5}
+    _scatter(axes, front, uniform, label="uniform widths", zorder=4, **marks)
+    _scatter(axes, front, others, marker="o", s=16, color=colours.faint, alpha=0.5, lw=0, label="other trials")
+    if finite(front.baseline, x) and finite(front.baseline, y):
+        point = [front.baseline[x]], [front.baseline[y]]
+        axes.scatter(*point, marker="*", s=240, color=colours.baseline, lw=0, zorder=5, label="baseline (unpruned)")
+    for constraint in front.constraints:
+        _budget(axes, front, constraint, colours)
+    _limit(axes, front, others, colours)
+    _name_axes(axes, front, colours)
+    axes.set_title(front.search, loc="left", fontsize=13, fontweight="bold", color=colours.ink, y=1.075)
+    _legend(axes, front, colours)
+    return figure
+
+
+def history_figure(volumes: Sequence[float], colours: Colours = PAPER) -> Figure:
+    """Hypervolume after 1, 2, ... trials as a step line."""
+    figure, axes = _canvas((8.0, 2.8), colours)
+    numbers = range(1, len(volumes) + 1)
+    axes.step(numbers, volumes, where="post", color=colours.accent, lw=2)
+    axes.set_xlim(0, max(len(volumes), 1) * 1.01)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("finished trials", color=colours.ink, fontsize=11)
+    axes.set_ylabel("hypervolume", color=colours.ink, fontsize=11)
+    return figure
+
+
+def is_uniform(trial: Trial) -> bool:
+    """The controller says that the trial has one keep ratio everywhere."""
+    return trial.note.get("origin") == "uniform"
+
+
+def visible_range(values: Sequence[float], important: Sequence[float], better: Objective) -> tuple[float, float]:
+    """Limits that show everything important and as much of the rest as does not squeeze it.
+
+    The rest may take as much as two thirds of the important span on the worse side.
+    """
+    low, high = min(important), max(important)
+    span = max(high - low, 0.03 * max(abs(low), abs(high)), 1e-12)
+    if better.direction == "max":
+        low = max(min((low, *values)), low - span / 1.5)
+    else:
+        high = min(max((high, *values)), high + span / 1.5)
+    margin = 0.06 * max(high - low, span)
+    return low - margin, high + margin
+
+
+def _canvas(size: tuple[float, float], colours: Colours) -> tuple[Figure, Axes]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.set_axisbelow(True)
+    axes.grid(True, color=colours.grid, lw=0.8)
+    axes.tick_params(colors=colours.muted, labelsize=10, length=0)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("bottom", "left"))
+        spine.set_color(colours.faint)
+    return figure, axes
+
+
+def _scatter(axes: Axes, front: Front, trials: Sequence[Trial], **style: Any) -> None:
+    if trials:
+        xs = [trial.metrics[front.x.metric] for trial in trials]
+        axes.scatter(xs, [trial.metrics[front.y.metric] for trial in trials], **style)
+
+
+def _steps(axes: Axes, front: Front, colours: Colours) -> None:
+    """What is attainable at a cost is what the last cheaper trial attains: a step, not a straight line."""
+    if not front.trials:
+        return
+    xs = [trial.metrics[front.x.metric] for trial in front.trials]
+    ys = [trial.metrics[front.y.metric] for trial in front.trials]
+    where = "steps-post" if xs == sorted(xs) and front.x.direction == "min" else "steps-pre"
+    label = f"Pareto front ({len(xs)} trial{'s' if len(xs) != 1 else ''})"
+    axes.plot(xs, ys, drawstyle=where, color=colours.accent, lw=1.8, alpha=0.55, zorder=3)
+    axes.plot([], [], color=colours.accent, lw=1.8, marker="o", ms=6.5, label=label)
+    axes.scatter(xs, ys, s=42, color=colours.accent, lw=0, zorder=3.5)
+
+
+def _budget(axes: Axes, front: Front, constraint: Constraint, colours: Colours) -> None:
+    style: dict[str, Any] = {"color": colours.muted, "lw": 1.2, "ls": (0, (4, 3)), "zorder": 2}
+    bound = constraint.bound(front.baseline)
+    note: dict[str, Any] = {"color": colours.muted, "fontsize": 9, "textcoords": "offset points"}
+    if constraint.metric == front.x.metric:
+        axes.axvline(bound, **style)
+        place: dict[str, Any] = {"xytext": (-4, 0), "rotation": 90, "ha": "right", "va": "bottom"}
+        axes.annotate(str(constraint), (bound, 0.02), xycoords=("data", "axes fraction"), **place, **note)
+    elif constraint.metric == front.y.metric:
+        axes.axhline(bound, **style)
+        axes.annotate(str(constraint), (0.01, bound), xycoords=("axes fraction", "data"), xytext=(0, 4), **note)
+
+
+def _legend(axes: Axes, front: Front, colours: Colours) -> None:
+    if not front.trials:
+        place: dict[str, Any] = {"ha": "center", "va": "center", "transform": axes.transAxes}
+        axes.text(0.5, 0.4, "no trial on the front", color=colours.muted, fontsize=12, **place)
+    if axes.get_legend_handles_labels()[1]:
+        usual = front.x.direction == "min" and front.y.direction == "max"
+        style: dict[str, Any] = {"fontsize": 10, "frameon": False, "labelcolor": colours.ink}
+        axes.legend(loc="lower right" if usual else "best", **style).set_zorder(6)
+
+
+def _limit(axes: Axes, front: Front, others: Sequence[Trial], colours: Colours) -> None:
+    """Trials far worse than the front would squeeze it into a corner: leave them out and say how many."""
+    y = front.y.metric
+    important = [trial.metrics[y] for trial in front.trials]
+    if finite(front.baseline, y):
+        important.append(front.baseline[y])
+    if not important:
+        return
+    values = [trial.metrics[y] for trial in others]
+    low, high = visible_range(values, important, front.y)
+    axes.set_ylim(low, high)
+    hidden = sum(not low <= value <= high for value in values)
+    if hidden:
+        up = front.y.direction == "min"
+        text = f"{hidden} trial{'s' if hidden != 1 else ''} {'above' if up else 'below'} this range"
+        place: dict[str, Any] = {"ha": "left", "va": "top" if up else "bottom", "transform": axes.transAxes}
+        axes.text(0.01, 0.98 if up else 0.02, text, color=colours.muted, fontsize=9, **place)
+
+
+def _name_axes(axes: Axes, front: Front, colours: Colours) -> None:
+    from matplotlib.ticker import FuncFormatter
+
+    for objective, one in ((front.x, axes.xaxis), (front.y, axes.yaxis)):
+        metric = describe(objective.metric)
+        unit = " (multiply-accumulates at batch 1)" if metric.name == "macs" else ""
+        one.set_label_text(metric.label + unit, color=colours.ink, fontsize=11)
+        if metric.kind == "fraction":
+            one.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g} %"))
+        elif metric.kind in ("count", "bytes"):
+            one.set_major_formatter(FuncFormatter(lambda value, _, name=metric.name: _tick(name, value)))
+    base = front.baseline.get(front.x.metric, math.nan)
+    if math.isfinite(base) and base > 0 and describe(front.x.metric).kind != "fraction":
+        top = axes.secondary_xaxis(
+            "top", functions=(lambda v: np.multiply(v, 100 / base), lambda v: np.multiply(v, base / 100))
+        )
+        top.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g} %"))
+        top.tick_params(colors=colours.muted, labelsize=10, length=0)
+        top.spines["top"].set_visible(False)
+        top.set_xlabel(
+            f"of the baseline's {describe(front.x.metric).label}", color=colours.muted, fontsize=10, loc="right"
+        )
+
+
+def _tick(name: str, value: float) -> str:
+    """``20M`` rather than ``20.0M``."""
+    text = format_value(name, value)
+    number, unit = text.rstrip("kMGB"), text[len(text.rstrip("kMGB")) :]
+    return (number.rstrip("0").rstrip(".") if "." in number else number) + unit
