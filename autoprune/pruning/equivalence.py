@@ -7,7 +7,6 @@ drawn at random, so that a network with zero or dead weights cannot pass by acci
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from autoprune.pruning.cloning import clone
 from autoprune.pruning.graph import FORWARD_ERRORS, first_line
 from autoprune.pruning.slicing import Slicer
 from autoprune.types import ChannelGroup
@@ -25,6 +25,9 @@ __all__ = ["TOLERANCE", "Checker", "max_error"]
 
 TOLERANCE = 1e-9
 """Largest relative difference that counts as rounding in float64."""
+
+_SMALL = 64
+_BLOCK = 131_071  # prime: where a large tensor repeats the block, no two rows are equal
 
 
 def max_error(
@@ -42,12 +45,24 @@ class Checker:
 
     def __init__(self, model: nn.Module, groups: Sequence[ChannelGroup], example_input: Tensor, seed: int = 0) -> None:
         self.groups = tuple(groups)
-        self.model = copy.deepcopy(model).to(torch.float64).eval().requires_grad_(False)
+        self.model = clone(model).to(torch.float64).eval().requires_grad_(False)
         _randomise(self.model, seed)
         self._slicer = Slicer(self.model, self.groups)
-        self._input = _random_like(example_input, seed)
+        self._input = self._smallest_input(_random_like(example_input[:1], seed))
         rng = np.random.default_rng(seed)
         self._keep = {group.name: _some_units(group.units, rng) for group in self.groups}
+
+    def _smallest_input(self, full: Tensor) -> Tensor:
+        """A corner of a large image, where the model takes any size: which channels meet does not depend on it."""
+        if full.ndim != 4 or min(full.shape[2:]) < 2 * _SMALL:
+            return full
+        corner = full[..., :_SMALL, :_SMALL].contiguous()
+        try:
+            with torch.no_grad(), _float64():
+                self.model(corner)
+        except FORWARD_ERRORS:
+            return full
+        return corner
 
     def failure(self, names: Collection[str]) -> str | None:
         """Why the named groups cannot be cut together; None when the check passes."""
@@ -114,10 +129,16 @@ def _some_units(units: int, rng: np.random.Generator) -> np.ndarray:
 
 def _randomise(model: nn.Module, seed: int) -> None:
     """Weights at He scale, so that signals neither die nor explode; statistics and affine terms away from 0 and 1."""
-    generator = torch.Generator().manual_seed(seed)
+    normal = torch.randn(_BLOCK, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    drawn = 0
 
     def draw(tensor: Tensor, mean: float, std: float) -> Tensor:
-        return torch.randn(tensor.shape, generator=generator, dtype=torch.float64).mul_(std).add_(mean)
+        nonlocal drawn
+        drawn += 1
+        offset = 7919 * drawn % _BLOCK
+        stream = normal.roll(-offset)
+        repeats = -(-tensor.numel() // _BLOCK)
+        return (stream.repeat(repeats) if repeats > 1 else stream)[: tensor.numel()].view(tensor.shape) * std + mean
 
     for parameter in model.parameters():
         if parameter.is_floating_point():

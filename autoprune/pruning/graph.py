@@ -9,7 +9,6 @@ torch-pruning cannot map, noting which channels are affected.
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 
 from autoprune.errors import ConfigError
 from autoprune.pruning import layers
+from autoprune.pruning.cloning import clone
 
 __all__ = ["FORWARD_ERRORS", "Graph", "Reach", "first_line"]
 
@@ -105,6 +105,8 @@ class Graph:
             node, function, codes = stack.pop()
             key = (node, "in" if function.__name__ == "prune_in_channels" else "out")
             known = reach.visits.get(key)
+            if known is not None and np.array_equal(known, codes):
+                continue
             fresh = np.unique(codes) if known is None else np.setdiff1d(codes, known)
             if not len(fresh):
                 continue
@@ -214,11 +216,11 @@ class Graph:
 
 def _traceable(model: nn.Module) -> nn.Module:
     """A copy in eval mode in which every weight requires a gradient: the tracer follows autograd."""
-    clone = copy.deepcopy(model).eval()
-    for parameter in clone.parameters():
+    copied: nn.Module = clone(model).eval()
+    for parameter in copied.parameters():
         if parameter.is_floating_point():
             parameter.requires_grad_(True)
-    return clone
+    return copied
 
 
 @contextmanager

@@ -164,14 +164,18 @@ def _units(reach: Reach, edges: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np
             channel = int(parent[channel])
         return channel
 
+    merged = False
     for keys, roots in edges:
+        if (keys[1:] > keys[:-1]).all():
+            continue  # no two channels share a key
         order = np.lexsort((roots, keys))
         keys, roots = keys[order], roots[order]
         same = np.flatnonzero((keys[1:] == keys[:-1]) & (roots[1:] != roots[:-1]))
         for i in same:
             a, b = find(int(roots[i])), find(int(roots[i + 1]))
             parent[max(a, b)] = min(a, b)
-    labels = np.array([find(int(channel)) for channel in reach.channels])
+            merged = True
+    labels = np.array([find(int(channel)) for channel in reach.channels]) if merged else reach.channels
     names, unit, counts = np.unique(labels, return_inverse=True, return_counts=True)
     if len(names) < 2:
         raise _Unfit(f"all its {len(labels)} channels must stay together" if len(labels) > 1 else "it has one channel")
@@ -186,26 +190,30 @@ def _index(
     parameter: str, unit_of: np.ndarray, units: int, positions: list[np.ndarray], roots: list[np.ndarray]
 ) -> np.ndarray:
     """(units, positions per unit) int64."""
-    pairs = np.unique(np.stack([unit_of[np.concatenate(roots)], np.concatenate(positions)], axis=1), axis=0)
-    counts = np.bincount(pairs[:, 0], minlength=units)
+    place = np.concatenate(positions)
+    stride = int(place.max()) + 1
+    codes = np.unique(unit_of[np.concatenate(roots)] * stride + place)
+    counts = np.bincount(codes // stride, minlength=units)
     if counts.min() != counts.max():
         raise _Unfit(f"only some of its channels reach {parameter!r}")
-    index: np.ndarray = pairs[:, 1].reshape(units, -1).astype(np.int64)
+    index: np.ndarray = (codes % stride).reshape(units, -1)
     return index
 
 
 def _overlaps(groups: Sequence[ChannelGroup]) -> dict[str, str]:
     """Groups that claim the same position of the same tensor dimension: name -> another's name."""
-    found: dict[str, str] = {}
-    claims: dict[tuple[str, int], list[tuple[str, np.ndarray]]] = {}
-    for group in groups:
+    claims: dict[tuple[str, int], list[tuple[int, np.ndarray]]] = {}
+    for number, group in enumerate(groups):
         for member in group.members:
-            flat = member.index.ravel()
-            for other, taken in claims.setdefault((member.parameter, member.dim), []):
-                if len(np.intersect1d(flat, taken, assume_unique=True)):
-                    found[group.name] = other
-                    found[other] = group.name
-            claims[member.parameter, member.dim].append((group.name, flat))
+            claims.setdefault((member.parameter, member.dim), []).append((number, member.index.ravel()))
+    found: dict[str, str] = {}
+    for parts in claims.values():
+        positions = np.concatenate([flat for _, flat in parts])
+        owners = np.repeat([number for number, _ in parts], [len(flat) for _, flat in parts])
+        order = np.argsort(positions, kind="stable")
+        for i in np.flatnonzero(np.diff(positions[order]) == 0):
+            first, second = groups[owners[order[i]]].name, groups[owners[order[i + 1]]].name
+            found[first], found[second] = second, first
     return found
 
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from autoprune.errors import ConfigError, did_you_mean
+from autoprune.pruning.cloning import clone
 from autoprune.pruning.layers import resize
 from autoprune.types import ChannelGroup
 
-__all__ = ["Slicer", "slice_model"]
+__all__ = ["Slicer", "adopt_tensors", "slice_model"]
 
 
 def slice_model(model: nn.Module, groups: Sequence[ChannelGroup], keep: Mapping[str, np.ndarray]) -> nn.Module:
@@ -26,6 +27,32 @@ def slice_model(model: nn.Module, groups: Sequence[ChannelGroup], keep: Mapping[
     within the group, or none.
     """
     return Slicer(model, groups)(keep)
+
+
+def adopt_tensors(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Give ``module``, built at full width, the tensors of a sliced network's ``state_dict``, whatever their sizes.
+
+    Layers take their sizes from the tensors; dtype and device become the state's; ``requires_grad`` stays. The tensors
+    are not copied. Raises KeyError, saying which, when names are missing or left over.
+    """
+    owners = {name: _owner(module, name) for name in module.state_dict()}
+    if owners.keys() != state.keys():
+        missing, extra = sorted(owners.keys() - state.keys()), sorted(state.keys() - owners.keys())
+        raise KeyError(f"the tensors do not belong to this model: missing {missing[:5]}, left over {extra[:5]}.")
+    adopted: dict[int, Tensor] = {}
+    for name, (layer, attribute) in owners.items():
+        old = getattr(layer, attribute)
+        if id(old) not in adopted:  # tied parameters stay tied
+            new = state[name].detach()
+            adopted[id(old)] = nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new
+        setattr(layer, attribute, adopted[id(old)])
+    for layer in {id(layer): layer for layer, _ in owners.values()}.values():
+        resize(layer)
+
+
+def _owner(module: nn.Module, name: str) -> tuple[nn.Module, str]:
+    path, _, attribute = name.rpartition(".")
+    return module.get_submodule(path), attribute
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +84,7 @@ class Slicer:
         """See :func:`slice_model`."""
         dropped = {name: self._dropped(name, units) for name, units in keep.items()}
         kept = [_kept_positions(axis, dropped) for axis in self._axes]
-        memo: dict[int, object] = {}
+        memo: dict[int, Any] = {}
         changed = []
         for plan in self._plans:
             tensor = getattr(plan.module, plan.attribute)
@@ -65,11 +92,9 @@ class Slicer:
             if selections and id(tensor) not in memo:
                 memo[id(tensor)] = _select(tensor, selections)
                 changed.append(plan.module)
-        sliced = copy.deepcopy(self.model, memo)
+        sliced: nn.Module = clone(self.model, memo)
         for module in {id(module): module for module in changed}.values():
-            clone = memo[id(module)]
-            if isinstance(clone, nn.Module):
-                resize(clone)
+            resize(memo[id(module)])
         return sliced
 
     def _dropped(self, name: str, units: np.ndarray) -> np.ndarray:
