@@ -54,6 +54,8 @@ def _sqlite_path(url: str) -> Path:
         raise ConfigError(f"store {shown!r}: scheme {parsed.drivername!r} is not supported, only sqlite is.", _HINT)
     if not parsed.database or parsed.database == ":memory:" or parsed.host:
         raise ConfigError(f"store {url!r} names no file: a search must outlive its process.", _HINT)
+    if parsed.query:
+        raise ConfigError(f"store {url!r}: options after '?' are not supported.", _HINT)
     return Path(parsed.database).expanduser()
 
 
@@ -64,7 +66,7 @@ def _open_reading(path: Path) -> Engine:
     try:
         return _reading_engine(path, "ro")
     except StoreError as error:
-        if "cannot be opened" not in error.message:
+        if not any(sign in str(error.__cause__) for sign in ("readonly database", "unable to open")):
             raise
     return _reading_engine(path, "ro&immutable=1")
 
@@ -73,7 +75,7 @@ def _reading_engine(path: Path, mode: str) -> Engine:
     engine = _engine(lambda: _connect(path, mode))
     try:
         with told_to_people(str(path)), engine.connect() as connection, connection.begin():
-            _check_version(connection, str(path))
+            _check_version(connection, str(path), oldest=tables.SCHEMA_VERSION)
     except StoreError:
         engine.dispose()
         raise
@@ -125,7 +127,7 @@ def _bring_up_to_date(connection: Connection, where: str) -> None:
         connection.execute(tables.schema_version.update().values(version=version))
 
 
-def _check_version(connection: Connection, where: str, oldest: int = tables.SCHEMA_VERSION) -> int:
+def _check_version(connection: Connection, where: str, oldest: int) -> int:
     """The store's version. Raises StoreError when it is no store of ours, newer, or older than ``oldest``."""
     found = inspect(connection).get_table_names()
     if "schema_version" not in found:
