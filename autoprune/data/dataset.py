@@ -33,8 +33,8 @@ class Split:
     def digest(self) -> str:
         """16 hexadecimal digits of SHA-256 over shape, images and labels."""
         content = hashlib.sha256(repr(self.images.shape).encode())
-        content.update(memoryview(np.ascontiguousarray(self.images).reshape(-1)))
-        content.update(memoryview(np.ascontiguousarray(self.labels)))
+        content.update(np.ascontiguousarray(self.images).data)
+        content.update(np.ascontiguousarray(self.labels).data)
         return content.hexdigest()[:16]
 
     def take(self, n: int, seed: int = 0) -> Split:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -71,7 +72,7 @@ def base_model(
 
 def base_key(space: SpaceConfig, dataset: Dataset) -> str:
     """Identity of a training: the model's and the recipe's configuration, the pixels, and this code's version."""
-    content = {
+    content: dict[str, Any] = {
         "version": _VERSION,
         "model": space.model.model_dump(mode="json"),
         "recipe": space.base.recipe.model_dump(mode="json"),

@@ -69,7 +69,7 @@ def _sha256(state: Mapping[str, Tensor], text: str) -> str:
     for name in sorted(state):
         tensor = state[name]
         digest.update(f"|{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
-        digest.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
