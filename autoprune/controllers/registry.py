@@ -1,0 +1,43 @@
+"""From a controller's configuration to the controller; a library is imported only when its controller is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from autoprune.config.schema import ControllerConfig, OptunaControllerConfig, RandomControllerConfig
+from autoprune.controllers.random import RandomController
+from autoprune.controllers.uniform import UniformController
+from autoprune.protocols import Controller
+from autoprune.space import Decoder, SearchSpace
+from autoprune.types import Objective
+
+__all__ = ["make", "names"]
+
+
+def names() -> list[str]:
+    """The values of ``controller.kind``."""
+    return ["optuna", "random", "uniform"]
+
+
+def make(
+    config: ControllerConfig,
+    *,
+    space: SearchSpace,
+    decoder: Decoder,
+    objectives: Sequence[Objective],
+    trials: int,
+    seed: int,
+) -> Controller:
+    """The controller that ``config`` describes. What it proposes is decoded: feasible, and run as it stands.
+
+    ``trials`` is how many the search may run; only a grid depends on it.
+    """
+    if isinstance(config, OptunaControllerConfig):
+        from autoprune.controllers.optuna import OptunaController
+
+        return OptunaController(config, space=space, decoder=decoder, objectives=objectives, seed=seed)
+    if isinstance(config, RandomControllerConfig):
+        return RandomController(
+            space=space, decoder=decoder, objectives=objectives, seed=seed, seed_uniform=config.seed_uniform
+        )
+    return UniformController(space=space, decoder=decoder, trials=trials)

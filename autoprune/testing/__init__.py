@@ -1,0 +1,8 @@
+"""Contract tests that plugin authors subclass, and the toy search that they run on (numpy only, no torch)."""
+
+from __future__ import annotations
+
+
+from autoprune.testing.toy import ToySearch, toy_space
+
+__all__ = ["ToySearch", "toy_space"]
