@@ -219,6 +219,7 @@ def _name_axes(axes: Axes, front: Front, colours: Colours) -> None:
         top.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g} %"))
         top.tick_params(colors=colours.muted, labelsize=10, length=0)
         top.spines["top"].set_visible(False)
+        top.patch.set_visible(False)
         top.set_xlabel(
             f"of the baseline's {describe(front.x.metric).label}", color=colours.muted, fontsize=10, loc="right"
         )

@@ -1,0 +1,58 @@
+"""Figures as inline SVG that follows the page's light or dark colours."""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import TYPE_CHECKING
+
+from autoprune.analysis.front import Front
+from autoprune.analysis.plots import Colours, front_figure, history_figure
+from autoprune.types import Trial
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["front_svg", "history_svg"]
+
+# one colour a role that no figure uses otherwise; each becomes the CSS variable of that role
+_ROLES = {field.name: f"#0102{number:02x}" for number, field in enumerate(fields(Colours), start=1)}
+
+
+def front_svg(front: Front, trials: Sequence[Trial]) -> str:
+    """The front's figure as an ``<svg>`` element; colours are ``var(--ink)`` and so on."""
+    return _inline(
+        front_figure(front, trials, Colours(**_ROLES)), f"Pareto front of {front.y.metric} against {front.x.metric}"
+    )
+
+
+def history_svg(volumes: Sequence[float]) -> str:
+    """The hypervolume's figure as an ``<svg>`` element."""
+    return _inline(history_figure(volumes, Colours(**_ROLES)), "hypervolume over finished trials")
+
+
+def _inline(figure: Figure, title: str) -> str:
+    import matplotlib
+
+    figure.patch.set_alpha(0.0)
+    for axes in figure.axes:
+        axes.patch.set_alpha(0.0)
+    target = io.StringIO()
+    # the title as salt keeps the ids of two figures on one page apart
+    with matplotlib.rc_context({"svg.hashsalt": title, "svg.fonttype": "none"}):
+        figure.savefig(target, format="svg", metadata={"Date": None, "Creator": None})
+    text = target.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    # a style element inside an inline SVG would reach the whole page, and group ids would repeat on it
+    text = re.sub(r"<style.*?</style>", "", text, flags=re.DOTALL)
+    text = re.sub(r'<g id="[^"]*"', "<g", text)
+    text = re.sub(r'^<svg([^>]*?) (?:width|height)="[^"]*"([^>]*?) (?:width|height)="[^"]*"', r"<svg\1\2", text)
+    text = text.replace("<svg", f'<svg role="img" aria-label="{html.escape(title)}"', 1)
+    text = re.sub(r"font-family: [^;\"]*", "font-family: system-ui, sans-serif", text)
+    for role, colour in _ROLES.items():
+        text = text.replace(colour, f"var(--{role})")
+    return text
