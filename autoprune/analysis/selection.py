@@ -86,7 +86,7 @@ def _nothing(
     ]
     return NothingFeasible(
         f"none of {len(trials)} complete trials meets {budgets}. Nearest: trial {nearest.number} misses "
-        + " and ".join(misses)
+        + "; ".join(misses)
         + ".",
         "Loosen a budget by that much, or search longer with the budgets as constraints.",
     )

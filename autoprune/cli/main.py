@@ -83,7 +83,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         app(arguments, prog_name="autoprune")
     except SystemExit as leaving:
-        sys.exit(_flushed(leaving.code))
+        # typer turns a closed pipe into exit code 1, which would read as an error
+        closed = isinstance(leaving.__context__, BrokenPipeError)
+        sys.exit(_closed_pipe() if closed else _flushed(leaving.code))
     except BrokenPipeError:
         sys.exit(_closed_pipe())
     except Exception as error:  # noqa: BLE001 - the last line of defence: no traceback reaches a user

@@ -3,30 +3,61 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 __all__ = ["Table", "message", "print_csv", "print_json", "print_table", "print_text"]
 
 _PIPE_WIDTH = 100_000
 """Columns when stdout is no terminal: nothing is cut and nothing wraps, so a table can be searched with grep."""
+_PADDING = 3
+"""Characters between two columns."""
+_WRAPPED_WIDTH = 24
+"""A column of words may be wrapped down to this."""
 
 
 class Table:
-    """Rows of text under headings; numbers go right."""
+    """Rows of text under headings; numbers go right, the columns of ``left`` go left and may wrap."""
 
-    def __init__(self, *headings: str, left: Sequence[str] = (), title: str = "", caption: str = "") -> None:
+    def __init__(
+        self,
+        *headings: str,
+        left: Sequence[str] = (),
+        optional: Sequence[str] = (),
+        title: str = "",
+        caption: str = "",
+    ) -> None:
         self.headings = headings
         self.left = frozenset(left)
+        self.optional = tuple(optional)
+        """Columns that a narrow terminal does without, first to go first."""
         self.title = title
         self.caption = caption
         self.rows: list[tuple[tuple[str, ...], str]] = []
 
     def add(self, *cells: str, style: str = "") -> None:
         self.rows.append((cells, style))
+
+    def fitting(self, width: int) -> tuple[list[int], int]:
+        """The columns to show in ``width`` characters, and the characters that they need at least."""
+        needed = [self._needed(column) for column in range(len(self.headings))]
+        shown = list(range(len(self.headings)))
+        for heading in self.optional:
+            if sum(needed[column] for column in shown) <= width:
+                break
+            shown = [column for column in shown if self.headings[column] != heading]
+        return shown, sum(needed[column] for column in shown)
+
+    def _needed(self, column: int) -> int:
+        longest = max(len(text) for text in (self.headings[column], *(cells[column] for cells, _ in self.rows)))
+        return _PADDING + (min(longest, _WRAPPED_WIDTH) if self.headings[column] in self.left else longest)
 
 
 def message(text: str, *, quiet: bool = False) -> None:
@@ -54,22 +85,40 @@ def print_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None
 
 
 def print_table(table: Table) -> None:
-    from rich import box
+    """Draw the table. Numbers are never cut: a narrow terminal loses optional columns, and then wraps."""
     from rich.console import Console
+    from rich.text import Text
+
+    if not sys.stdout.isatty():
+        text = io.StringIO()
+        every = list(range(len(table.headings)))
+        _draw(table, every, Console(file=text, width=_PIPE_WIDTH, color_system=None, highlight=False))
+        print_text("\n".join(line.rstrip() for line in text.getvalue().splitlines()))
+        return
+    console = Console(file=sys.stdout, highlight=False)
+    shown, needed = table.fitting(console.width)
+    console.width = max(console.width, needed)
+    _draw(table, shown, console)
+    hidden = [heading for column, heading in enumerate(table.headings) if column not in shown]
+    if hidden:
+        console.print(Text(f"Not shown for want of room: {', '.join(hidden)}.", style="dim"), soft_wrap=True)
+
+
+def _draw(table: Table, columns: Sequence[int], console: Console) -> None:
+    from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    terminal = sys.stdout.isatty()
-    console = Console(file=sys.stdout, width=None if terminal else _PIPE_WIDTH, highlight=False)
-    drawn = RichTable(
-        box=box.SIMPLE_HEAD, title=Text(table.title) if table.title else None, title_justify="left", title_style="bold"
-    )
-    for heading in table.headings:
+    if table.title:
+        console.print(Text(table.title, style="bold"), soft_wrap=True)
+    drawn = RichTable(box=box.SIMPLE_HEAD, show_edge=False)
+    for column in columns:
+        heading = table.headings[column]
         left = heading in table.left
         drawn.add_column(Text(heading), justify="left" if left else "right", overflow="fold", no_wrap=not left)
     for cells, style in table.rows:
-        drawn.add_row(*(Text(cell) for cell in cells), style=style)
-    console.print(drawn, crop=False)
+        drawn.add_row(*(Text(cells[column]) for column in columns), style=style)
+    console.print(drawn)
     if table.caption:
         console.print(Text(table.caption, style="dim"), soft_wrap=True)
 

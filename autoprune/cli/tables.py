@@ -33,6 +33,7 @@ def print_front(front: Front, format: Format) -> None:
     table = Table(
         "trial",
         *names,
+        optional=_optional(front.x.metric, front.y.metric),
         title=f"{front.search}: {len(front.trials)} on the front of {front.considered} trials ({front.y}, {front.x})",
         caption=f"{_MACS} Percentages of the baseline.\n{_SPLITS}",
     )
@@ -82,7 +83,7 @@ def print_trials(trials: Sequence[Trial], format: Format) -> None:
         groups = list(dict.fromkeys(name for trial in trials for name in trial.candidate.widths))
         rows = [{**_trial_content(trial), **trial.metrics, **trial.candidate.widths} for trial in trials]
         return print_csv(rows, ["trial", "state", *names, "attempt", "seconds", "worker", "reason", *groups])
-    table = Table("trial", "state", *names, "seconds", "why", left=["state", "why"])
+    table = Table("trial", "state", *names, "seconds", "why", left=["state", "why"], optional=_optional())
     for trial in trials:
         seconds = _seconds(trial)
         table.add(
@@ -171,6 +172,12 @@ def print_space(space: SpaceReport, format: Format) -> None:
         )
     print_table(table)
     print_text(_remarks(space))
+
+
+def _optional(*axes: str) -> list[str]:
+    """Metrics that follow from others or matter least, unless they are an axis."""
+    spare = ("test_loss", "loss", "keep_ratio", "flops", "test_top5", "top5", "params")
+    return [name for name in spare if name not in axes]
 
 
 def _remarks(space: SpaceReport) -> str:

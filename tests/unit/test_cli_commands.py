@@ -1,0 +1,289 @@
+"""Every command over a faked api: what goes to stdout, to stderr, and to the api."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from autoprune import api
+from autoprune.analysis.front import build_front
+from autoprune.analysis.selection import Selection
+from autoprune.cli.main import main
+from autoprune.types import Candidate, SearchRecord, SearchState, Trial, TrialState
+
+BASELINE = {"top1": 0.92, "macs": 40e6, "flops": 80e6, "params": 270e3}
+NAME = "digits-quickstart"
+
+
+def trial(number: int, top1: float, macs: float, **changes: Any) -> Trial:
+    metrics = {"top1": top1, "macs": macs, "flops": 2 * macs, "params": macs / 200}
+    values: dict[str, Any] = {"number": number, "candidate": Candidate({"a.conv1": 8, "b.conv1": 16}), **changes}
+    return Trial(**{"state": TrialState.COMPLETE, "metrics": metrics, **values})
+
+
+TRIALS = [
+    trial(0, 0.91, 30e6, started_at=10.0, finished_at=12.5),
+    trial(1, 0.88, 20.4e6, duplicate_of="other/7"),
+    trial(2, 0.0, 0.0, state=TrialState.FAILED, metrics={}, reason="worker died: out of memory " + "x" * 200),
+    trial(3, math.nan, 1e6, state=TrialState.DIVERGED),
+]
+RECORD = SearchRecord(
+    NAME, "d" * 16, "e" * 16, {}, BASELINE, SearchState.COMPLETE, 1.0, 2.0, {"complete": 2, "failed": 1, "diverged": 1}
+)
+SPACE = SimpleNamespace(
+    name="resnet20",
+    groups=(
+        SimpleNamespace(
+            name="a.conv1",
+            channels=16,
+            unit=1,
+            allowed=(4, 8, 12, 16),
+            members=("a.conv1.weight[0]", "a.bn1.weight[0]", "a.bn1.bias[0]", "a.conv2.weight[1]"),
+            macs_share=0.123,
+        ),
+    ),
+    left_out={"layer2.shortcut": "slicing and masking differ"},
+    baseline=BASELINE,
+    size=4**19,
+    uncounted=("aten::bmm",),
+    error=3.1e-16,
+)
+
+
+class Recorder:
+    """Answers like the api and remembers how it was called."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
+
+    def install(self, patch: pytest.MonkeyPatch, name: str, answer: Any) -> None:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            kwargs.pop("progress", None)
+            self.calls.append((name, args, kwargs))
+            if isinstance(answer, BaseException):
+                raise answer
+            return answer
+
+        patch.setattr(api, name, call)
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    monkeypatch.delenv("AUTOPRUNE_STORE", raising=False)
+    recorder = Recorder()
+    front = build_front(NAME, TRIALS, baseline=BASELINE)
+    result = SimpleNamespace(record=RECORD, front=front, output=Path("results") / NAME, trials=4, reused=False)
+    selection = Selection(search=NAME, trial=TRIALS[1], baseline=BASELINE, considered=2)
+    answers = {
+        "search": result,
+        "resume": result,
+        "searches": [RECORD],
+        "trials": TRIALS,
+        "front": front,
+        "select": selection,
+        "export": Path("model"),
+        "space": SPACE,
+        "report": Path("results") / NAME,
+    }
+    for name, answer in answers.items():
+        recorder.install(monkeypatch, name, answer)
+    return recorder
+
+
+def run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as leaving:
+        main(arguments)
+    return int(leaving.value.code or 0)
+
+
+FRONT_JSON = {
+    "search": NAME,
+    "baseline": BASELINE,
+    "front": [
+        {
+            "trial": each.number,
+            "digest": each.candidate.digest,
+            "widths": {"a.conv1": 8, "b.conv1": 16},
+            "metrics": dict(each.metrics),
+        }
+        for each in (TRIALS[1], TRIALS[0])
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    "arguments", [("front", NAME), ("search", "launch.yaml"), ("resume", NAME)], ids=lambda arguments: arguments[0]
+)
+def test_front_json_has_exactly_the_documented_shape(
+    fake: Recorder, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
+) -> None:
+    assert run(*arguments, "--format", "json") == 0
+    assert json.loads(capsys.readouterr().out) == FRONT_JSON
+
+
+def test_front_table_is_readable_without_a_terminal(fake: Recorder, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("front", NAME) == 0
+    out, err = capsys.readouterr()
+    assert "\x1b" not in out
+    assert "…" not in out
+    assert "20.4M (51.0 %)" in out
+    assert "91.00 %" in out
+    assert "baseline" in out
+    assert "multiply-accumulates" in out
+    assert err == ""
+
+
+def test_front_passes_axes_budgets_and_store_on(fake: Recorder, capsys: pytest.CaptureFixture[str]) -> None:
+    where = ["macs <= 0.5 * baseline", "params <= 200k"]
+    run(
+        "front",
+        NAME,
+        "--x",
+        "params",
+        "--y",
+        "top5",
+        "--where",
+        where[0],
+        "--where",
+        where[1],
+        "--store",
+        "sqlite:///x",
+    )
+    assert fake.calls == [("front", (NAME,), {"x": "params", "y": "top5", "where": where, "store": "sqlite:///x"})]
+
+
+def test_store_comes_from_the_environment(fake: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTOPRUNE_STORE", "sqlite:///env.db")
+    run("front", NAME)
+    assert fake.calls[0][2]["store"] == "sqlite:///env.db"
+
+
+def test_front_plot_writes_the_file_and_keeps_stdout_clean(
+    fake: Recorder, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    target = tmp_path / "front.svg"
+    assert run("front", NAME, "--plot", str(target), "--format", "json") == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out) == FRONT_JSON
+    assert str(target) in err
+    assert target.stat().st_size > 1000
+    assert run("front", NAME, "--plot", str(tmp_path / "front.bmp")) == 2
+    assert "hint: Write for example --plot front.png." in capsys.readouterr().err
+
+
+def test_front_csv(fake: Recorder, capsys: pytest.CaptureFixture[str]) -> None:
+    run("front", NAME, "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row["trial"] for row in rows] == ["1", "0"]
+    assert rows[0]["macs"] == "20400000"
+    assert rows[0]["b.conv1"] == "16"
+
+
+def test_search_reports_on_stderr_and_prints_the_front(fake: Recorder, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("search", "launch.yaml", "--set", "limits.trials=3", "--set", "seed=1") == 0
+    out, err = capsys.readouterr()
+    assert fake.calls == [("search", ("launch.yaml",), {"overrides": ["limits.trials=3", "seed=1"], "store": None})]
+    assert "on the front" in out
+    assert f"4 trials; report, plot and table are in results/{NAME}/" in err
+    run("search", "launch.yaml", "--quiet")
+    assert capsys.readouterr().err == ""
+
+
+def test_resume_passes_the_new_limit(fake: Recorder) -> None:
+    run("resume", NAME, "--trials", "200")
+    assert fake.calls == [("resume", (NAME,), {"store": None, "trials": 200})]
+
+
+def test_searches(fake: Recorder, capsys: pytest.CaptureFixture[str]) -> None:
+    run("searches")
+    assert "top1 92.00 %, macs 40.0M, params 270k" in capsys.readouterr().out
+    run("searches", "--format", "json")
+    (content,) = json.loads(capsys.readouterr().out)
+    assert content["search"] == NAME
+    assert content["trial_counts"] == {"complete": 2, "failed": 1, "diverged": 1}
+    run("searches", "--format", "csv")
+    assert capsys.readouterr().out.splitlines()[1].startswith(f"{NAME},complete,4,2,")
+
+
+def test_trials(fake: Recorder, capsys: pytest.CaptureFixture[str]) -> None:
+    run("trials", NAME, "--state", "failed", "--state", "complete")
+    out = capsys.readouterr().out
+    assert fake.calls == [("trials", (NAME,), {"states": ["failed", "complete"], "store": None})]
+    assert "x" * 200 in out  # nothing is cut for a pipe
+    assert "2.5 s" in out
+    assert "as other/7" in out
+    run("trials", NAME, "--format", "json")
+    content = json.loads(capsys.readouterr().out, parse_constant=lambda text: pytest.fail(f"{text} is not JSON"))
+    assert content[3]["metrics"]["top1"] is None
+    assert content[0]["seconds"] == 2.5
+    run("trials", NAME, "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row["state"] for row in rows] == ["complete", "complete", "failed", "diverged"]
+    assert rows[3]["top1"] == ""
+
+
+def test_select_prints_the_trial_and_exports_it(fake: Recorder, capsys: pytest.CaptureFixture[str]) -> None:
+    run("select", NAME, "--where", "macs <= 21M", "--minimize", "loss", "--export", "model")
+    out, err = capsys.readouterr()
+    assert fake.calls == [
+        ("select", (NAME,), {"where": ["macs <= 21M"], "maximize": None, "minimize": "loss", "store": None}),
+        ("export", (NAME, 1, "model"), {"store": None}),
+    ]
+    assert "trial 1 (of 2 complete trials)" in out
+    assert "a.conv1" in out
+    assert "exported trial 1 to model" in err
+    run("select", NAME, "--format", "json")
+    content = json.loads(capsys.readouterr().out)
+    assert content["trial"] == 1
+    assert content["widths"] == {"a.conv1": 8, "b.conv1": 16}
+    assert content["baseline"] == BASELINE
+
+
+def test_export_prints_the_folder_only(fake: Recorder, capsys: pytest.CaptureFixture[str]) -> None:
+    run("export", NAME, "1", "--out", "model")
+    out, err = capsys.readouterr()
+    assert out == "model\n"
+    assert "load_model('model')" in err
+    assert run("export", NAME, "one", "--out", "model") == 2
+
+
+def test_space(fake: Recorder, capsys: pytest.CaptureFixture[str]) -> None:
+    run("space", "resnet20", "--check", "--input", "3x32x32")
+    out = capsys.readouterr().out
+    assert fake.calls == [("space", ("resnet20",), {"check": True, "input_shape": (3, 32, 32)})]
+    for expected in ("4, 8, ..., 16", "12.3 %", "and 1 more", "left out: layer2.shortcut", "aten::bmm", "3.1e-16"):
+        assert expected in out
+    run("space", "resnet20", "--format", "json")
+    content = json.loads(capsys.readouterr().out)
+    assert content["groups"][0]["allowed"] == [4, 8, 12, 16]
+    assert content["size"] == str(4**19)  # beyond what a JSON number holds exactly
+    run("space", "resnet20", "--format", "csv")
+    assert "a.conv1,16,1,4 8 12 16,a.conv1.weight[0] a.bn1" in capsys.readouterr().out
+    assert run("space", "resnet20", "--input", "32") == 2
+
+
+def test_report_prints_where_it_is(fake: Recorder, capsys: pytest.CaptureFixture[str]) -> None:
+    run("report", NAME, "--out", "shared")
+    assert fake.calls == [("report", (NAME,), {"store": None, "out": "shared"})]
+    assert capsys.readouterr().out == f"results/{NAME}\n"
+
+
+def test_a_narrow_terminal_loses_columns_but_no_digits(
+    fake: Recorder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    for columns, shown in ((100, True), (58, False), (20, False)):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        run("front", NAME)
+        out = capsys.readouterr().out
+        assert "20.4M (51.0 %)" in out
+        assert "…" not in out
+        assert ("40.8M (51.0 %)" in out) == shown
+        assert ("Not shown for want of room: flops" in out) != shown

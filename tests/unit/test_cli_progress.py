@@ -1,0 +1,121 @@
+"""Progress on a terminal, in a log, and silenced."""
+
+from __future__ import annotations
+
+import io
+import math
+
+import pytest
+
+from autoprune.cli.progress import LineProgress, LiveProgress, SilentProgress, Tally, make_progress
+from autoprune.types import Candidate, Trial, TrialState
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def trial(number: int, state: TrialState = TrialState.COMPLETE, **metrics: float) -> Trial:
+    return Trial(number, Candidate({"a": 4}), state, metrics)
+
+
+def test_tally_counts_speed_best_running_and_failed() -> None:
+    clock = Clock()
+    tally = Tally(clock)
+    assert tally.text() == ""
+    tally.on_baseline({"macs": 40e6})
+    for number in range(3):
+        tally.on_trial(trial(number, TrialState.RUNNING))
+    tally.on_trial(trial(1, TrialState.RUNNING))  # a retry is not a second trial
+    assert tally.text() == "3 running"
+    clock.now += 2.0
+    tally.on_trial(trial(0))
+    tally.on_trial(trial(1, TrialState.FAILED))
+    tally.on_front([trial(0, top1=0.934, macs=16.4e6), trial(5, top1=0.9, macs=1e6), trial(6, top1=math.nan)])
+    assert tally.text() == ("60 trials/min, 1 running, best top1 93.40 % at 16.4M (41.0 %) MACs, front of 3, 1 failed")
+
+
+def test_lines_come_every_ten_seconds_and_at_the_end_of_a_phase() -> None:
+    clock, stream = Clock(), io.StringIO()
+    lines = LineProgress(stream, clock)
+    lines.phase("training base", 30)
+    for epoch in range(30):
+        clock.now += 1.0
+        lines.advance(f"loss 0.{epoch:02d}")
+    lines.note("left out: layer2.shortcut")
+    lines.phase("searching", 2)
+    clock.now += 4.0
+    lines.on_trial(trial(0, TrialState.RUNNING))
+    clock.now += 8.0
+    lines.on_trial(trial(0))
+    lines.close()
+    assert stream.getvalue().splitlines() == [
+        "training base (of 30)...",
+        "training base 10 of 30: loss 0.09",
+        "training base 20 of 30: loss 0.19",
+        "training base 30 of 30: loss 0.29",
+        "left out: layer2.shortcut",
+        "training base 30 of 30: loss 0.29, took 30.0 s",
+        "searching (of 2)...",
+        "searching 1 of 2: 8 trials/min",
+        "searching 1 of 2: 8 trials/min, took 12.0 s",
+    ]
+
+
+def test_the_stream_decides_what_is_shown() -> None:
+    log, screen = io.StringIO(), Terminal()
+    with make_progress(stream=log) as shown:
+        assert isinstance(shown, LineProgress)
+        shown.phase("preparing data")
+    assert log.getvalue() == "preparing data...\n"
+    assert "\x1b" not in log.getvalue()
+    with make_progress(stream=screen) as shown:
+        assert isinstance(shown, LiveProgress)
+    with make_progress(quiet=True, stream=screen) as shown:
+        assert isinstance(shown, SilentProgress)
+
+
+def test_live_bar_shows_phase_count_and_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "120")
+    screen = Terminal()
+    with LiveProgress(screen) as live:
+        live.phase("searching", 2)
+        live.on_trial(trial(0, TrialState.RUNNING))
+        live.on_front([trial(0, top1=0.934, macs=16.4e6)])
+        live.on_trial(trial(0))
+        live.note("a note with [brackets]")
+        live._bar.refresh()
+    shown = screen.getvalue()
+    assert "searching" in shown
+    assert "1/2" in shown
+    assert "best top1 93.40 % at 16.4M MACs" in shown
+    assert "a note with [brackets]" in shown
+
+
+def test_live_bar_survives_an_advance_before_any_phase() -> None:
+    with LiveProgress(Terminal()) as live:
+        live.advance("reading")
+        live.on_trial(trial(0))
+
+
+def test_an_error_inside_leaves_the_terminal_in_order() -> None:
+    screen = Terminal()
+
+    def interrupted() -> None:
+        with make_progress(stream=screen) as live:
+            live.phase("searching", 2)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert screen.getvalue().rfind("\x1b[?25h") > screen.getvalue().rfind("\x1b[?25l")  # the cursor is back
