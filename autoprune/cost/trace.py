@@ -28,11 +28,14 @@ def trace(model: nn.Module, example_input: Tensor, groups: Sequence[ChannelGroup
     parameters = dict(model.named_parameters())
     counter = _Counter(parameters)
     training = {module: module.training for module in model.modules()}
+    fused_attention = torch.backends.mha.get_fastpath_enabled()
     try:
         model.eval()
+        torch.backends.mha.set_fastpath_enabled(False)  # one opaque operation would hide its linear layers
         with torch.no_grad(), ModuleTracker() as tracker, counter.following(tracker):
             model(example_input[:1])
     finally:
+        torch.backends.mha.set_fastpath_enabled(fused_attention)
         for module, mode in training.items():
             module.training = mode
     cuts = _cuts(model, parameters, groups)
@@ -71,6 +74,10 @@ class _Counter(TorchDispatchMode):
         self._sizes = {name: parameter.numel() for name, parameter in parameters.items()}
         self._names = {_storage(parameter): name for name, parameter in parameters.items() if parameter.numel()}
         self._tracker: ModuleTracker | None = None
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # otherwise torch imports its compiler, which takes seconds and is not needed here
 
     def following(self, tracker: ModuleTracker) -> _Counter:
         """The tracker says which module is running."""

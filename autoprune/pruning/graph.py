@@ -114,12 +114,19 @@ class Graph:
             stack.extend(self._through_depthwise(node, key[1], fresh, stride))
             for dependency in node.dependencies:
                 if dependency.is_triggered_by(function):
-                    mapped = fresh
-                    for mapping in dependency.index_mapping:
-                        mapped = mapped if mapping is None else _apply(mapping, mapped, stride)
+                    mapped = self._map(dependency, fresh, stride)
                     if len(mapped):
                         stack.append((dependency.target, dependency.handler, mapped))
         return reach
+
+    def _map(self, dependency: Any, codes: np.ndarray, stride: int) -> np.ndarray:
+        try:
+            for mapping in dependency.index_mapping:
+                codes = codes if mapping is None else _apply(mapping, codes, stride)
+        except FORWARD_ERRORS as error:
+            self.failed[dependency.source] = f"could not be followed ({first_line(error)})"
+            return codes[:0]
+        return codes
 
     def _through_depthwise(self, node: Any, side: str, codes: np.ndarray, stride: int) -> list[tuple[Any, Any, Any]]:
         """Depthwise with several filters a channel: torch-pruning sees unrelated sides, but they are coupled."""

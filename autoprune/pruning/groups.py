@@ -103,7 +103,7 @@ def _cover(reach: Reach, covered: dict[Any, np.ndarray]) -> None:
 def _compile(graph: Graph, reach: Reach) -> ChannelGroup:
     """Raises _Unfit when the group is not a set of equal units with rectangular indices."""
     if layers.depth_multiplier(reach.root.module):
-        raise _Unfit("its channels come straight from the model's input")
+        raise _Unfit("it is depthwise, and the channels that it reads cannot be cut")
     edges: list[tuple[np.ndarray, np.ndarray]] = []
     cuts: dict[tuple[str, int], tuple[str, list[np.ndarray], list[np.ndarray]]] = {}
     for node, side, positions, roots in reach.pairs():
