@@ -300,8 +300,10 @@ class Session:
         if isinstance(self._broken, Conflict):
             return
         try:
-            self._store.set_search_state(self._search.name, state, lease=self._lease)
-            self._store.release(self._lease)
+            try:
+                self._store.set_search_state(self._search.name, state, lease=self._lease)
+            finally:
+                self._store.release(self._lease)
         except (Conflict, StoreError) as error:
             _log.warning("search %s was not closed in good order: %s", self._search.name, error)
             self._broken = self._broken or error

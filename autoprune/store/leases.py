@@ -20,7 +20,7 @@ from sqlalchemy.engine import Row
 from autoprune.errors import Conflict
 from autoprune.store.tables import searches
 
-__all__ = ["Lease", "claim", "fence", "is_gone", "new_owner", "release", "renew"]
+__all__ = ["Lease", "claim", "fence", "give_up", "is_gone", "new_owner", "release", "renew"]
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,19 @@ def new_owner() -> str:
     return f"{_host()}:{pid}:{_start_time(pid) or '0'}.{secrets.token_hex(4)}"
 
 
+_given_up: set[str] = set()
+"""Owners of this process that ended but could not write it (disk full)."""
+
+
+def give_up(owner: str) -> None:
+    """This process's ``owner`` drives no more, although its lease could not be released in the store."""
+    _given_up.add(owner)
+
+
 def is_gone(owner: str) -> bool:
-    """True when ``owner`` was a process of this machine that surely no longer lives."""
+    """True when ``owner`` gave up, or was a process of this machine that surely no longer lives."""
+    if owner in _given_up:
+        return True
     host, pid, token = owner.rsplit(":", 2)
     if host != _host() or os.name != "posix":
         return False

@@ -168,6 +168,8 @@ class Store:
             leases.renew(connection, lease, self.now())
 
     def release(self, lease: Lease) -> None:
+        """Give the lease back. When that cannot be written, it still is free for this process."""
+        leases.give_up(lease.owner)
         with self._writing() as connection:
             leases.release(connection, lease, self.now())
 
