@@ -97,9 +97,9 @@ def history_figure(volumes: Sequence[float], colours: Colours = PAPER) -> Figure
     numbers = range(1, len(volumes) + 1)
     axes.step(numbers, volumes, where="post", color=colours.accent, lw=2)
     axes.set_xlim(0, max(len(volumes), 1) * 1.01)
-    axes.set_ylim(bottom=0)
+    axes.margins(y=0.12)
     axes.set_xlabel("finished trials", color=colours.ink, fontsize=11)
-    axes.set_ylabel("hypervolume", color=colours.ink, fontsize=11)
+    axes.set_ylabel("hypervolume (share)", color=colours.ink, fontsize=11)
     return figure
 
 

@@ -49,8 +49,10 @@ def export(
     The folder gets the weights as safetensors and a JSON description; its name is printed.
     """
     from autoprune import api
+    from autoprune.cli.progress import make_progress
 
-    folder = api.export(name, trial, out, store=store)
+    with make_progress(quiet=quiet) as progress:
+        folder = api.export(name, trial, out, store=store, progress=progress)
     print_text(str(folder))
     message(f"load it with autoprune.load_model({str(folder)!r})", quiet=quiet)
 

@@ -21,6 +21,16 @@ __all__ = ["LineProgress", "LiveProgress", "SilentProgress", "Tally", "make_prog
 
 _LINE_SECONDS = 10.0
 
+_TITLES = {
+    "data": "preparing data",
+    "base": "base model",
+    "groups": "finding prunable groups",
+    "baseline": "measuring the baseline",
+    "search": "searching",
+    "test split": "scoring on the test split",
+}
+"""What the phases of the api are called on the screen; others keep their name."""
+
 
 @contextmanager
 def make_progress(*, quiet: bool = False, stream: TextIO | None = None) -> Iterator[Progress]:
@@ -130,9 +140,9 @@ class LineProgress:
 
     def phase(self, name: str, total: int | None = None) -> None:
         self._end_phase()
-        self._name, self._total, self._done, self._text = name, total, 0, ""
+        self._name, self._total, self._done, self._text = _TITLES.get(name, name), total, 0, ""
         self._began = self._spoke = self._clock()
-        self._print(f"{name}..." if total is None else f"{name} (of {total})...")
+        self._print(f"{self._name}..." if total is None else f"{self._name} (of {total})...")
 
     def advance(self, text: str = "", step: int = 1) -> None:
         self._done += step
@@ -190,7 +200,7 @@ class LiveProgress:
     def phase(self, name: str, total: int | None = None) -> None:
         if self._task is not None:
             self._bar.remove_task(self._task)
-        self._task = self._bar.add_task(name, total=total, status="")
+        self._task = self._bar.add_task(_TITLES.get(name, name), total=total, status="")
 
     def advance(self, text: str = "", step: int = 1) -> None:
         if self._task is None:

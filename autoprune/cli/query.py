@@ -130,5 +130,8 @@ def select(
     selection = api.select(name, where=where or (), maximize=maximize, minimize=minimize, store=store)
     print_selection(selection, format)
     if export is not None:
-        folder = api.export(name, selection.trial.number, export, store=store)
+        from autoprune.cli.progress import make_progress
+
+        with make_progress(quiet=quiet) as progress:
+            folder = api.export(name, selection.trial.number, export, store=store, progress=progress)
         message(f"exported trial {selection.trial.number} to {folder}", quiet=quiet)

@@ -171,7 +171,8 @@ def print_space(space: SpaceReport, format: Format) -> None:
             _members(group.members),
         )
     print_table(table)
-    print_text(_remarks(space))
+    for line in _remarks(space):
+        print_text(line)
 
 
 def _optional(*axes: str) -> list[str]:
@@ -180,13 +181,13 @@ def _optional(*axes: str) -> list[str]:
     return [name for name in spare if name not in axes]
 
 
-def _remarks(space: SpaceReport) -> str:
+def _remarks(space: SpaceReport) -> list[str]:
     lines = [f"left out: {name}: {reason}" for name, reason in space.left_out.items()]
     if space.uncounted:
         lines.append(f"not counted as MACs: {', '.join(space.uncounted)}")
     if space.error is not None:
         lines.append(f"checked: sliced and masked outputs differ by at most {space.error:.1e} (float64, relative)")
-    return "\n".join(lines)
+    return lines
 
 
 def _trial_content(trial: Trial) -> dict[str, Any]:
@@ -228,8 +229,14 @@ def _allowed(widths: Sequence[int]) -> str:
 
 
 def _members(members: Sequence[str]) -> str:
-    shown = ", ".join(members[:3])
-    return f"{shown} and {len(members) - 3} more" if len(members) > 3 else shown
+    """A few of the weights; biases and statistics always go with theirs.
+
+    >>> _members(("a.weight[0]", "a.bias[0]", "b.weight[1]"))
+    'a.weight[0], b.weight[1] and 1 more'
+    """
+    shown = [member for member in members if "weight[" in member][:3] or list(members[:3])
+    hidden = len(members) - len(shown)
+    return ", ".join(shown) + (f" and {hidden} more" if hidden else "")
 
 
 def _big(number: int) -> str:

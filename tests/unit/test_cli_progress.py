@@ -52,7 +52,7 @@ def test_lines_come_every_ten_seconds_and_at_the_end_of_a_phase() -> None:
         clock.now += 1.0
         lines.advance(f"loss 0.{epoch:02d}")
     lines.note("left out: layer2.shortcut")
-    lines.phase("searching", 2)
+    lines.phase("search", 2)
     clock.now += 4.0
     lines.on_trial(trial(0, TrialState.RUNNING))
     clock.now += 8.0
@@ -75,7 +75,7 @@ def test_the_stream_decides_what_is_shown() -> None:
     log, screen = io.StringIO(), Terminal()
     with make_progress(stream=log) as shown:
         assert isinstance(shown, LineProgress)
-        shown.phase("preparing data")
+        shown.phase("data")
     assert log.getvalue() == "preparing data...\n"
     assert "\x1b" not in log.getvalue()
     with make_progress(stream=screen) as shown:
@@ -89,7 +89,7 @@ def test_live_bar_shows_phase_count_and_best(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("COLUMNS", "120")
     screen = Terminal()
     with LiveProgress(screen) as live:
-        live.phase("searching", 2)
+        live.phase("search", 2)
         live.on_trial(trial(0, TrialState.RUNNING))
         live.on_front([trial(0, top1=0.934, macs=16.4e6)])
         live.on_trial(trial(0))
