@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
 from autoprune.config.schema import OptunaControllerConfig
@@ -26,6 +28,7 @@ from autoprune.types import Candidate, Objective, Proposal, Trial, TrialState
 __all__ = ["OptunaController"]
 
 _SHARE = "share of the cost"
+_WIDTH = "width "
 _ATTEMPTS = 4
 _NOTE = "generation"
 
@@ -67,7 +70,7 @@ class OptunaController:
 
     def _search_space(self) -> dict[str, BaseDistribution]:
         space: dict[str, BaseDistribution] = {
-            f"width {item.name}": IntDistribution(0, len(item.allowed) - 1) for item in self._space.dimensions
+            _WIDTH + item.name: IntDistribution(0, len(item.allowed) - 1) for item in self._space.dimensions
         }
         if self._aim.metric is not None:
             space[_SHARE] = FloatDistribution(0.0, 1.0)
@@ -88,36 +91,39 @@ class OptunaController:
     def _attempts(self, number: int, note: dict[str, object]) -> Iterator[Callable[[], Candidate]]:
         """Uniform widths first; then the sampler, a few times where it repeats itself; at last a random draw."""
         if number < len(self._uniform):
-            yield lambda: self._suggested(number, 0, note) and self._uniform[number]
+            yield lambda: self._suggested(number, 0, note, instead=self._uniform[number])
         for attempt in range(_ATTEMPTS):
-            yield lambda attempt=attempt: self._suggested(number, attempt, note)  # type: ignore[misc]
+            yield partial(self._suggested, number, attempt, note)
         for attempt in range(_ATTEMPTS):
-            rng = np.random.default_rng((self._seed, number, attempt))
-            yield lambda rng=rng: draw(self._space, self._aim, rng)  # type: ignore[misc]
+            yield partial(draw, self._space, self._aim, np.random.default_rng((self._seed, number, attempt)))
 
-    def _suggested(self, number: int, attempt: int, note: dict[str, object]) -> Candidate:
-        """What the sampler suggests, decoded. Its own trial ends here: the decoded candidate enters in its place."""
+    def _suggested(
+        self, number: int, attempt: int, note: dict[str, object], instead: Candidate | None = None
+    ) -> Candidate:
+        """What the sampler suggests, decoded, or ``instead``, which then belongs to the sampler's generation.
+
+        The sampler's own trial ends here: the decoded candidate enters the study in its place.
+        """
         self._study.sampler = self._sampler((self._seed, number, attempt))
         asked = self._study.ask(self._distributions)
-        widths = {
-            item.name: item.allowed[asked.params[f"width {item.name}"]] for item in self._space.dimensions
-        }
         attributes = self._study.get_trials(deepcopy=False)[asked.number].system_attrs
         note |= {_NOTE: {key: value for key, value in attributes.items() if key.endswith(_NOTE)}}
         self._study.tell(asked, state=OptunaState.FAIL)
+        if instead is not None:
+            return instead
+        widths = {item.name: item.allowed[asked.params[_WIDTH + item.name]] for item in self._space.dimensions}
         return self._aim.place(Candidate(widths), asked.params.get(_SHARE, 0.0))
 
     def _sampler(self, entropy: tuple[int, ...]) -> BaseSampler:
         seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
         if self._config.sampler == "nsga2":
-            return NSGAIISampler(population_size=self._config.population, seed=seed)
+            return _Nsga2(self._distributions, population_size=self._config.population, seed=seed)
         if self._config.sampler == "random":
             return RandomSampler(seed=seed)
+        startup = max(1, self._config.startup_trials)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return TPESampler(
-                n_startup_trials=self._config.startup_trials, multivariate=True, constant_liar=True, seed=seed
-            )
+            return _Tpe(self._distributions, n_startup_trials=startup, multivariate=True, constant_liar=True, seed=seed)
 
     def tell(self, trial: Trial) -> None:
         values = self._values(trial)
@@ -160,7 +166,7 @@ class OptunaController:
     ) -> int:
         """Put a candidate into the study as it ran; its number there."""
         pairs = zip(self._space.dimensions, self._at, strict=True)
-        params: dict[str, Any] = {f"width {item.name}": at[candidate.widths[item.name]] for item, at in pairs}
+        params: dict[str, Any] = {_WIDTH + item.name: at[candidate.widths[item.name]] for item, at in pairs}
         if self._aim.metric is not None:
             params[_SHARE] = self._aim.share(candidate)
         attributes = note.get(_NOTE, {})
@@ -174,6 +180,28 @@ class OptunaController:
             )
         )
         return len(self._study.get_trials(deepcopy=False)) - 1
+
+
+class _Known:
+    """A sampler told of the search space, which Optuna otherwise infers from all earlier trials at each proposal."""
+
+    def __init__(self, distributions: Mapping[str, BaseDistribution], **options: Any) -> None:
+        super().__init__(**options)
+        self._together = {name: item for name, item in distributions.items() if not item.single()}
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self._together
+
+
+class _Tpe(_Known, TPESampler):
+    pass
+
+
+class _Nsga2(_Known, NSGAIISampler):
+    def select_parent(self, study: optuna.Study, generation: int) -> list[FrozenTrial]:
+        """By number: Optuna gives the first child of a generation another order than its siblings, and every child
+        is the first one after a resume."""
+        return sorted(super().select_parent(study, generation), key=lambda trial: trial.number)
 
 
 class _Worst:

@@ -117,7 +117,7 @@ class Decoder:
         return self._filled(index, self._bounds, self._bounds) if self.fills else index
 
     def _repaired(self, index: np.ndarray, bounds: Bounds) -> np.ndarray:
-        """Within ``bounds`` (or, where the local search fails, within the decoder's own); unchanged if it is already."""
+        """Within ``bounds``, or within the decoder's own where the local search fails; unchanged if it is already."""
         costs = self.lattice.costs(index[None])
         if bounds.met(costs)[0]:
             return index

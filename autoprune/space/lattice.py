@@ -150,7 +150,7 @@ class Walk:
 
 
 def counted(lattice: Lattice, metric: str, value: float, op: str) -> tuple[int, float]:
-    """A bound on a metric as (position in ``BASES``, bound in whole numbers of it), deciding exactly as a float does."""
+    """A bound on a metric as (position in ``BASES``, bound in it), which decides exactly as the metric's float does."""
     base = COUNTED[metric]
     if metric == "flops":
         value = value / 2.0

@@ -31,7 +31,7 @@ def lift(lattice: Lattice, index: np.ndarray, bounds: Bounds) -> np.ndarray:
 
 
 def towards(lattice: Lattice, start: np.ndarray, goal: np.ndarray, bounds: Bounds) -> np.ndarray:
-    """The farthest point found on the line from ``start``, which is feasible, to ``goal`` with nothing infeasible before it."""
+    """The last point on the line from ``start``, which is feasible, to ``goal`` before the first infeasible one."""
     return _last(lattice, lambda t: np.rint(start + (goal - start) * t), bounds.met)
 
 

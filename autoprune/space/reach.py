@@ -88,8 +88,10 @@ def _at_odds(lattice: Lattice, near: np.ndarray, constraints: Sequence[Constrain
 def _spelled(item: Constraint, baseline: dict[str, float]) -> str:
     """``macs <= 0.1 * baseline (4.1M)``."""
     value = _number(item.metric, item.bound(baseline))
-    return f"{item.metric} {item.op} {item.value:g} * baseline ({value})" if item.relative else (
-        f"{item.metric} {item.op} {value}"
+    return (
+        f"{item.metric} {item.op} {item.value:g} * baseline ({value})"
+        if item.relative
+        else (f"{item.metric} {item.op} {value}")
     )
 
 

@@ -130,9 +130,7 @@ class SearchSpace:
         for name, width in widths.items():
             if not math.isfinite(width):
                 raise ConfigError(f"group {name!r}: width {width} is not a finite number.")
-        return Candidate(
-            {item.name: item.nearest(widths.get(item.name, item.channels)) for item in self.dimensions}
-        )
+        return Candidate({item.name: item.nearest(widths.get(item.name, item.channels)) for item in self.dimensions})
 
     def validate(self, candidate: Candidate) -> None:
         """Raises ConfigError unless the candidate names every searched group, and nothing else, with allowed widths."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-
+from autoprune.testing.controllers import ControllerContract
 from autoprune.testing.toy import ToySearch, toy_space
 
-__all__ = ["ToySearch", "toy_space"]
+__all__ = ["ControllerContract", "ToySearch", "toy_space"]

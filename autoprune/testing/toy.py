@@ -39,7 +39,7 @@ def toy_space(
 
 @dataclass(frozen=True)
 class ToySearch:
-    """A space with an accuracy of diminishing returns: each group loses ``weight * ((1 - keep) / keep)``, saturating."""
+    """A space with an accuracy of diminishing returns: each group costs ``weight * (1 - keep) / keep``."""
 
     space: SearchSpace
     objectives: tuple[Objective, ...] = (Objective("top1", "max"), Objective("macs", "min"))
