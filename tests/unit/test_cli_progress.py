@@ -44,6 +44,16 @@ def test_tally_counts_speed_best_running_and_failed() -> None:
     assert tally.text() == ("60 trials/min, 1 running, best top1 93.40 % at 16.4M (41.0 %) MACs, front of 3, 1 failed")
 
 
+def test_tally_prefers_the_cheapest_trial_that_is_as_good_as_the_baseline() -> None:
+    tally = Tally(Clock())
+    tally.on_baseline({"macs": 40e6, "top1": 0.93})
+    front = [trial(0, top1=0.90, macs=10e6), trial(1, top1=0.921, macs=20e6), trial(2, top1=0.93, macs=39e6)]
+    tally.on_front(front)
+    assert tally.text() == "best within a point of the baseline: top1 92.10 % at 20.0M (50.0 %) MACs, front of 3"
+    tally.on_front(front[:1])
+    assert tally.text() == "best top1 90.00 % at 10.0M (25.0 %) MACs, front of 1"
+
+
 def test_lines_come_every_ten_seconds_and_at_the_end_of_a_phase() -> None:
     clock, stream = Clock(), io.StringIO()
     lines = LineProgress(stream, clock)
