@@ -87,9 +87,9 @@ def _with_metrics(
         metrics.c.search_id == search_id, metrics.c.number.in_(wanted), *only
     )
     by_number: dict[int, dict[str, float]] = defaultdict(dict)
-    for number, name, value in connection.execute(values):
+    for number, name, value in connection.execute(values).all():
         by_number[number][name] = math.nan if value is None else value
-    return [trial_from(row, by_number.get(row.number, {})) for row in rows]
+    return [trial_from(row, by_number.get(row[1], {})) for row in rows]
 
 
 _MEASURED = [TrialState.COMPLETE.value, TrialState.DIVERGED.value, TrialState.INFEASIBLE.value]
@@ -134,7 +134,7 @@ def columns(
     """
     bounds = _bounds(constraints, baseline or {})
     state = select(trials.c.number).where(trials.c.search_id == search_id, trials.c.state == TrialState.COMPLETE.value)
-    kept = np.fromiter(connection.execute(state).scalars(), np.int64)
+    kept = np.array(connection.execute(state).scalars().all(), np.int64)
     kept.sort()
     found: dict[str, np.ndarray] = {}
     for name in dict.fromkeys([*bounds, *names]):
@@ -158,8 +158,8 @@ def _column(
     for op, bound in bounds:
         query = query.where(metrics.c.value <= bound if op == "<=" else metrics.c.value >= bound)
     rows = connection.execute(query).all()
-    numbers = np.fromiter((row[0] for row in rows), np.int64, len(rows))
-    values = np.fromiter((row[1] for row in rows), np.float64, len(rows))
+    pairs = tuple(zip(*rows, strict=True)) or ((), ())
+    numbers, values = np.array(pairs[0], np.int64), np.array(pairs[1], np.float64)
     order = np.argsort(numbers)
     return numbers[order], values[order]
 

@@ -13,6 +13,8 @@ from autoprune.types import Candidate, SearchRecord, SearchState, Trial, TrialSt
 
 __all__ = ["metric_rows", "search_from", "trial_from", "trial_row"]
 
+_STATES = {state.value: state for state in TrialState}
+
 
 def trial_row(search_id: int, trial: Trial) -> dict[str, Any]:
     """The columns of ``trials``."""
@@ -44,19 +46,21 @@ def metric_rows(
 
 
 def trial_from(row: Row[Any], metrics: Mapping[str, float]) -> Trial:
+    """A row with all columns of ``trials``; unpacked in their order, since attributes of rows are slow."""
+    _, number, _, widths, state, reason, attempt, note, timings, worker, duplicate_of, started_at, finished_at = row
     return Trial(
-        number=row.number,
-        candidate=Candidate(json.loads(row.widths)),
-        state=TrialState(row.state),
+        number=number,
+        candidate=Candidate(json.loads(widths)),
+        state=_STATES[state],
         metrics=metrics,
-        reason=row.reason,
-        attempt=row.attempt,
-        note=json.loads(row.note),
-        timings=json.loads(row.timings),
-        worker=row.worker,
-        duplicate_of=row.duplicate_of,
-        started_at=row.started_at,
-        finished_at=row.finished_at,
+        reason=reason,
+        attempt=attempt,
+        note={} if note == "{}" else json.loads(note),
+        timings={} if timings == "{}" else json.loads(timings),
+        worker=worker,
+        duplicate_of=duplicate_of,
+        started_at=started_at,
+        finished_at=finished_at,
     )
 
 
