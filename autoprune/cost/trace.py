@@ -97,6 +97,8 @@ class _Counter(TorchDispatchMode):
         result = func(*args, **kwargs)
         if packet in flop_registry:
             self._attribute(packet, args, flop_registry[packet](*args, **kwargs, out_val=result))
+        elif "attention" in str(packet):  # fused for this processor, and unknown to the registry
+            self.uncounted[self._where(), _name(packet)] = None
         return result
 
     def _attribute(self, packet: Any, args: tuple[Any, ...], flops: int) -> None:
@@ -107,7 +109,7 @@ class _Counter(TorchDispatchMode):
             if not remainder:
                 self.applications[name] = self.applications.get(name, 0) + applications
                 return
-        self.uncounted[self._where(), str(packet).rpartition(".")[2]] = None
+        self.uncounted[self._where(), _name(packet)] = None
 
     def _is_whole_parameter(self, arg: Any) -> bool:
         """Views (a transposed weight) count, parts of a parameter do not."""
@@ -118,6 +120,10 @@ class _Counter(TorchDispatchMode):
         names = [name for name in (self._tracker.parents if self._tracker else ()) if name != "Global"]
         deepest = max(names, key=lambda name: name.count("."), default="")
         return deepest.partition(".")[2] or "model"
+
+
+def _name(packet: Any) -> str:
+    return str(packet).rpartition(".")[2].lstrip("_")
 
 
 def _storage(tensor: Tensor) -> int:

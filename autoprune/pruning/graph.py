@@ -89,7 +89,7 @@ class Graph:
         module = node.module
         if isinstance(module, nn.Parameter):
             return self.parameter_names.get(module, "parameter")
-        return self.names.get(module) or str(module)
+        return self.names.get(module) or _operation(str(module))
 
     def roots(self) -> list[Any]:
         """Nodes of the layers that make channels, in order of execution."""
@@ -219,6 +219,13 @@ class Graph:
             first = 2 * (len(metadata[0].shape) - 2)  # pads are listed from the last dimension backwards
             if any(pad[first : first + 2]):
                 self.failed[node] = "adds a fixed number of zero channels"
+
+
+def _operation(text: str) -> str:
+    """The operation's name out of torch-pruning's: ``_ElementWiseOp_7(AddBackward0)`` -> ``Add``."""
+    kind, _, inside = text.partition("(")
+    word, backward, _ = inside.partition("Backward")
+    return word if backward else kind.strip("_").partition("_")[0].removesuffix("Op")
 
 
 def _traceable(model: nn.Module) -> nn.Module:

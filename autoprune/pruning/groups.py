@@ -104,6 +104,9 @@ def _compile(graph: Graph, reach: Reach) -> ChannelGroup:
     """Raises _Unfit when the group is not a set of equal units with rectangular indices."""
     if layers.depth_multiplier(reach.root.module):
         raise _Unfit("it is depthwise, and the channels that it reads cannot be cut")
+    for node, _ in reach.visits:
+        if node in graph.failed:
+            raise _Unfit(f"{graph.name(node)} on its channels {graph.failed[node]}")
     edges: list[tuple[np.ndarray, np.ndarray]] = []
     cuts: dict[tuple[str, int], tuple[str, list[np.ndarray], list[np.ndarray]]] = {}
     for node, side, positions, roots in reach.pairs():
@@ -127,8 +130,6 @@ def _compile(graph: Graph, reach: Reach) -> ChannelGroup:
 
 def _check_stop(graph: Graph, node: Any, side: str, positions: np.ndarray) -> None:
     name = graph.name(node)
-    if node in graph.failed:
-        raise _Unfit(f"an operation on its channels {graph.failed[node]}: {name}")
     reason = layers.unsupported(node.module)
     if reason:
         raise _Unfit(f"{type(node.module).__name__} {name!r} {reason}")
