@@ -1,0 +1,304 @@
+"""The driver's side: a Searcher that asks a session for trials and a scheduler that passes them to workers.
+
+A Tune trial is a *slot*: a long-lived worker. The searcher opens one while the session has trials to run and room is
+left; the scheduler answers each result with the next trial, so that a trial costs two calls of an actor.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import signal
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
+from ray.tune.experiment import Trial as TuneTrial
+from ray.tune.progress_reporter import TrialProgressCallback
+from ray.tune.schedulers import FIFOScheduler
+from ray.tune.search import Searcher
+
+from autoprune.errors import SearchAborted
+from autoprune.executors.ray_worker import REPORT, Report, ReportKind, describe
+from autoprune.protocols import AskTell
+from autoprune.types import Outcome, OutcomeKind, Trial
+
+__all__ = ["STOP_SECONDS", "NoOutput", "SlotScheduler", "SlotSearcher"]
+
+STOP_SECONDS = 10.0
+"""How long running trials may go on after Ctrl-C."""
+_GRACE_SECONDS = 1.0
+"""A worker ends itself at its limit; so much later the driver kills it."""
+_MAX_TICK_SECONDS = 0.5
+"""While the driver is busy (a slow proposal), results wait unread: that time counts against no trial."""
+_MAX_FAILED_STARTS = 3
+
+
+@dataclass
+class _Slot:
+    """One worker as the driver sees it."""
+
+    tune_trial: TuneTrial | None = None
+    ready: bool = False
+    worker: str = ""
+    trial: Trial | None = None
+    """What it runs now."""
+    since: float = 0.0
+    """Driver clock when the trial was handed over."""
+    killed_at: float = math.inf
+
+
+@dataclass
+class _Clock:
+    """Seconds of the driver's loop, without the stretches in which it was busy."""
+
+    now: float = 0.0
+    _last: float = field(default_factory=time.monotonic)
+
+    def tick(self) -> None:
+        current = time.monotonic()
+        self.now += min(current - self._last, _MAX_TICK_SECONDS)
+        self._last = current
+
+
+class SlotScheduler(FIFOScheduler):
+    """Tells the session what came in, and gives the worker the next trial."""
+
+    def __init__(self, session: AskTell, trial_seconds: float) -> None:
+        super().__init__()
+        self._session = session
+        self._trial_seconds = trial_seconds
+        self._slots: dict[str, _Slot] = {}
+        self._backlog: deque[Trial] = deque()
+        """Asked in order to open a slot; whichever worker is free first runs it."""
+        self._clock = _Clock()
+        self._release_at = math.inf
+        self._stop_reason = ""
+        self._told_stop = False
+        self._failed_starts = 0
+        self.error: Exception | None = None
+        """What the session raised; the run ends and raises it."""
+
+    # --- called by the searcher ------------------------------------------------------------------------------------
+
+    @property
+    def over(self) -> bool:
+        """No further trial will be started."""
+        return self._release_at < math.inf or self._session.done
+
+    def open_slot(self, slot_id: str) -> bool:
+        """Make room for a slot if the session has a trial that no other slot will take."""
+        try:
+            starting = sum(not slot.ready for slot in self._slots.values())
+            if len(self._backlog) <= starting:
+                trial = None if any(slot.ready and slot.trial is None for slot in self._slots.values()) else self._ask()
+                if trial is None:
+                    return False
+                self._backlog.append(trial)
+        except Exception as error:  # noqa: BLE001 (kept; the executor raises it once the workers are gone)
+            self._fail(error)
+            return False
+        self._slots[slot_id] = _Slot()
+        return True
+
+    def close_slot(self, slot_id: str) -> None:
+        self._slots.pop(slot_id, None)
+
+    # --- stopping --------------------------------------------------------------------------------------------------
+
+    def stop(self, reason: str, seconds: float = STOP_SECONDS) -> None:
+        """Start nothing new; release what still runs in ``seconds`` (the session keeps it RUNNING).
+
+        Safe in a signal handler: the session, which may hold a lock just then, is told in the next turn.
+        """
+        self._stop_reason = self._stop_reason or reason
+        self._release_at = min(self._release_at, time.monotonic() + seconds)
+
+    def _fail(self, error: Exception) -> None:
+        self.error = self.error or error
+        self.stop(describe(error), 0.0)
+
+    # --- called by Tune --------------------------------------------------------------------------------------------
+
+    def on_trial_add(self, tune_controller: Any, trial: TuneTrial) -> None:
+        self._slots[trial.trial_id].tune_trial = trial
+
+    def on_trial_result(self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]) -> str:
+        slot = self._slots[trial.trial_id]
+        try:
+            if self.error is None and self._take(slot, result[REPORT]):
+                return str(self.CONTINUE)
+            if self._hand_over(slot):
+                return str(self.CONTINUE)
+            return str(self.STOP if self.over else self.NOOP)
+        except Exception as error:  # noqa: BLE001 (kept; the executor raises it once the workers are gone)
+            self._fail(error)
+            return str(self.STOP)
+
+    def on_trial_error(self, tune_controller: Any, trial: TuneTrial) -> None:
+        """The worker is gone, and what it ran with it."""
+        slot = self._slots.pop(trial.trial_id, _Slot())
+        released = self._release_at <= time.monotonic()
+        try:
+            reason = self._reason(slot, _error_of(trial))
+            if not slot.ready:
+                self._start_failed(reason)
+            elif slot.trial is not None and not released:
+                self._session.tell(slot.trial.number, Outcome(OutcomeKind.ACCIDENT, reason=reason, worker=slot.worker))
+        except Exception as error:  # noqa: BLE001 (kept; the executor raises it once the workers are gone)
+            self._fail(error)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> None:
+        """Called in every turn of Tune's loop, ten times a second at least. Tune starts slots in their order."""
+        self._clock.tick()
+        try:
+            if self._stop_reason and not self._told_stop:
+                self._told_stop = True
+                self._session.stop(self._stop_reason)
+            self._kill_overdue()
+            self._wake(tune_controller)
+        except Exception as error:  # noqa: BLE001 (kept; the executor raises it once the workers are gone)
+            self._fail(error)
+
+    # --- trials ----------------------------------------------------------------------------------------------------
+
+    def _ask(self) -> Trial | None:
+        return None if self._release_at < math.inf else self._session.ask()
+
+    def _take(self, slot: _Slot, report: Report) -> bool:
+        """Tell the session what a worker reported; True when its trial goes on."""
+        slot.worker = report.worker
+        if report.kind is ReportKind.READY:
+            slot.ready = True
+            self._failed_starts = 0
+        if slot.trial is None:
+            return False
+        outcome = self._outcome(slot.trial.number, report)
+        if outcome is None:
+            return True
+        number, slot.trial = slot.trial.number, None
+        self._session.tell(number, outcome)
+        return False
+
+    def _outcome(self, number: int, report: Report) -> Outcome | None:
+        measurement = report.measurement
+        if measurement is None:
+            return Outcome(OutcomeKind.ACCIDENT, reason=report.reason, worker=report.worker)
+        timings = {**measurement.timings, "wait": report.wait_seconds}
+        if measurement.final:
+            return Outcome(OutcomeKind.MEASURED, measurement.metrics, timings=timings, worker=report.worker)
+        if self._session.report(number, measurement):
+            return None
+        return Outcome(OutcomeKind.STOPPED, measurement.metrics, "stopped early", timings, report.worker)
+
+    def _hand_over(self, slot: _Slot) -> bool:
+        """Give a free worker the next trial, if there is one. Calls of one actor run in the order they are made."""
+        actor = slot.tune_trial.temporary_state.ray_actor if slot.tune_trial else None
+        if actor is None or self._release_at < math.inf:
+            return False
+        trial = self._backlog.popleft() if self._backlog else self._session.ask()
+        if trial is None:
+            return False
+        slot.trial, slot.since = trial, self._clock.now
+        order = {"number": trial.number, "widths": dict(trial.candidate.widths), "attempt": trial.attempt}
+        actor.reset_config.remote(order)
+        return True
+
+    def _wake(self, tune_controller: Any) -> None:
+        """Trials for workers that found none last time; their end when none will come."""
+        idle = [slot for slot in self._slots.values() if slot.trial is None and slot.tune_trial is not None]
+        over = self.over
+        for slot in idle:
+            if over:
+                tune_controller.stop_trial(slot.tune_trial)
+            elif slot.ready:
+                if not self._hand_over(slot):
+                    break
+                # Tune has no public call for a trial that was answered NOOP; this is the one that CONTINUE makes.
+                tune_controller._schedule_trial_train(slot.tune_trial)
+        if self._slots and all(slot.ready and slot.trial is None for slot in self._slots.values()):
+            time.sleep(0.05)  # nothing that Tune could wait for
+
+    # --- accidents -------------------------------------------------------------------------------------------------
+
+    def _kill_overdue(self) -> None:
+        release = time.monotonic() >= self._release_at
+        for slot in self._slots.values():
+            limit = min(slot.since + self._trial_seconds + _GRACE_SECONDS, slot.killed_at + _GRACE_SECONDS)
+            if slot.trial is not None and (release or self._clock.now > limit):
+                slot.killed_at = self._clock.now
+                _kill(slot)
+
+    def _reason(self, slot: _Slot, error: BaseException | None) -> str:
+        if isinstance(error, RayTaskError):
+            return describe(error.cause)
+        if isinstance(error, RayActorError) and error._actor_init_failed:
+            return str(error).strip().splitlines()[-1]
+        if slot.trial is not None and self._clock.now - slot.since >= self._trial_seconds - 2 * _MAX_TICK_SECONDS:
+            return f"exceeded trial_seconds={self._trial_seconds:g} and was killed"
+        if isinstance(error, OutOfMemoryError) or "running low on memory" in str(error):
+            return "worker process was killed by Ray, as its node ran out of memory"
+        return "worker process died (killed or out of memory)"
+
+    def _start_failed(self, reason: str) -> None:
+        self._failed_starts += 1
+        if self._failed_starts >= _MAX_FAILED_STARTS:
+            raise SearchAborted(
+                f"no worker could be started, {self._failed_starts} times in a row: {reason}",
+                hint="Try executor: {kind: serial}, which shows the error in this process.",
+            )
+
+
+class SlotSearcher(Searcher):
+    """What Tune asks for work: opens slots while the session has trials."""
+
+    def __init__(self, scheduler: SlotScheduler) -> None:
+        super().__init__(metric=REPORT, mode="max")
+        self._scheduler = scheduler
+
+    def suggest(self, trial_id: str) -> Any:
+        if self._scheduler.over:
+            return self.FINISHED
+        return {} if self._scheduler.open_slot(trial_id) else None
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        self._scheduler.close_slot(trial_id)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: the session's store is the only record."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Never called."""
+
+
+class NoOutput(TrialProgressCallback):
+    """Stands where Tune would put its own reporter, which prints trials even at verbose=0."""
+
+    def _print(self, msg: str) -> None:
+        """Nothing."""
+
+    def log_result(self, trial: TuneTrial, result: dict[str, Any], error: bool = False) -> None:
+        """Nothing, in a notebook either."""
+
+
+def _error_of(trial: TuneTrial) -> BaseException | None:
+    """What ended a Tune trial. Tune keeps it in a file of its own; its accessor looks where that is copied later."""
+    if trial.pickled_error_file is None:
+        return None
+    with open(trial.pickled_error_file, "rb") as file:
+        error = ray.cloudpickle.load(file)
+    return error if isinstance(error, BaseException) else None
+
+
+def _kill(slot: _Slot) -> None:
+    if slot.tune_trial is not None and slot.tune_trial.temporary_state.ray_actor is not None:
+        ray.kill(slot.tune_trial.temporary_state.ray_actor, no_restart=True)
+    node, _, pid = slot.worker.rpartition(":")
+    if node == ray.util.get_node_ip_address():
+        # Ray asks the process to leave, which one that is stopped or swapped out does not hear.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)

@@ -1,0 +1,120 @@
+"""Trials as Ray Tune workers, on this machine or on a cluster."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from ray import tune
+from ray.tune.error import TuneError
+
+from autoprune.config.schema import RayExecutorConfig
+from autoprune.executors.ray_cluster import connected, slot_count
+from autoprune.executors.ray_slots import STOP_SECONDS, NoOutput, SlotScheduler, SlotSearcher
+from autoprune.executors.ray_worker import SlotTrainable
+from autoprune.protocols import AskTell, Evaluator
+
+__all__ = ["RayTuneExecutor"]
+
+
+class RayTuneExecutor:
+    """Runs trials in long-lived Ray Tune workers, each with an evaluator that is built once.
+
+    ``assets`` is plain data (arrays, mappings, configuration). It is put into Ray's object store once and shared by
+    the workers of a node: arrays arrive there read-only and without a copy. ``make_evaluator(assets)`` must be
+    importable on the workers (a function at the top of a module).
+
+    An attempt at a trial ends by accident when the evaluator raises, when its process dies, or when it takes longer
+    than ``trial_seconds``, hanging or not; the process is then replaced (kept, if what was raised is an
+    EvaluationError). The session decides on retries.
+    """
+
+    def __init__(
+        self,
+        config: RayExecutorConfig,
+        assets: object,
+        make_evaluator: Callable[[Any], Evaluator],
+        trial_seconds: float,
+    ) -> None:
+        self._config = config
+        self._assets = assets
+        self._make_evaluator = make_evaluator
+        self._trial_seconds = trial_seconds
+
+    def run(self, session: AskTell) -> None:
+        """Return when the session is done.
+
+        SIGINT and SIGTERM stop the session; running trials get ten seconds to finish, and none after a second signal.
+        Those that do not are left to be run again on resume. It then returns, as it does when the session is done.
+
+        Raises ConfigError (no cluster, or not one trial fits it), SearchAborted (no worker can be started), and what
+        the session raises. Ray is shut down before that, if it was started here, and its files are removed.
+        """
+        if session.done:
+            return
+        with connected(self._config) as folder:
+            slots = slot_count(self._config)
+            scheduler = SlotScheduler(session, self._trial_seconds)
+            with _signals(scheduler):
+                try:
+                    self._tuner(scheduler, slots, folder).fit()
+                except TuneError as error:
+                    scheduler.error = scheduler.error or error
+            if scheduler.error is not None:
+                raise scheduler.error
+
+    def _tuner(self, scheduler: SlotScheduler, slots: int, folder: str) -> tune.Tuner:
+        config = self._config
+        resources = {"cpu": config.cpus_per_trial}
+        if config.gpus_per_trial:
+            resources["gpu"] = config.gpus_per_trial
+        trainable = tune.with_parameters(SlotTrainable, assets=self._assets, make_evaluator=self._make_evaluator)
+        return tune.Tuner(
+            tune.with_resources(trainable, resources),
+            param_space={"cpus": config.cpus_per_trial, "trial_seconds": self._trial_seconds},
+            tune_config=tune.TuneConfig(
+                search_alg=SlotSearcher(scheduler),
+                scheduler=scheduler,
+                num_samples=-1,
+                max_concurrent_trials=slots,
+                trial_name_creator=lambda trial: f"slot_{trial.trial_id}",
+                trial_dirname_creator=lambda trial: f"slot_{trial.trial_id}",
+            ),
+            run_config=tune.RunConfig(
+                name="autoprune",
+                storage_path=folder,
+                verbose=0,
+                callbacks=[NoOutput()],
+                # Tune's retries would run an accident again behind the session's back.
+                failure_config=tune.FailureConfig(max_failures=0),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            ),
+        )
+
+
+@contextmanager
+def _signals(scheduler: SlotScheduler) -> Iterator[None]:
+    """SIGINT and SIGTERM stop the session in good order. In another thread than the main one: no handlers."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    seen: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        reason = "interrupted" if number == signal.SIGINT else "terminated"
+        scheduler.stop(reason, 0.0 if seen else STOP_SECONDS)
+        seen.append(number)
+
+    # Tune installs a handler of its own for SIGUSR1 and leaves it there.
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    signal.signal(signal.SIGINT, handle)
+    signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

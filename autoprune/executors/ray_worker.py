@@ -1,0 +1,143 @@
+"""What runs in a worker process: one long-lived Tune trainable that measures candidate after candidate."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import ray
+from ray import tune
+
+from autoprune.errors import EvaluationError
+from autoprune.protocols import Evaluator
+from autoprune.types import Candidate, Measurement
+
+__all__ = ["REPORT", "Report", "ReportKind", "SlotTrainable", "describe"]
+
+REPORT = "autoprune"
+"""Key of the Report in a Tune result: an opaque object, so that Tune has nothing to flatten."""
+
+
+class ReportKind(Enum):
+    READY = "ready"
+    MEASURED = "measured"
+    ACCIDENT = "accident"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one call into the worker brought."""
+
+    kind: ReportKind
+    worker: str
+    """``node-ip:pid``."""
+    measurement: Measurement | None = None
+    reason: str = ""
+    wait_seconds: float = 0.0
+    """How long the worker stood idle before this trial."""
+
+
+class SlotTrainable(tune.Trainable):
+    """One place where trials run. Its first step says that it is ready; each further one brings a measurement.
+
+    The driver hands it a candidate through ``reset_config``, then calls ``train``. The evaluator is built once.
+    """
+
+    def __init__(self, config: dict[str, Any], storage: Any = None) -> None:
+        threads = max(1, int(config["cpus"]))
+        # Before setup: unpickling the assets or make_evaluator may import torch, which reads it only then.
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+        super().__init__(config, storage)
+
+    def setup(
+        self,
+        config: dict[str, Any],
+        assets: object = None,
+        make_evaluator: Callable[[Any], Evaluator] | None = None,
+    ) -> None:
+        if make_evaluator is None:
+            raise TypeError("SlotTrainable needs make_evaluator: wrap it in tune.with_parameters")
+        self._worker = f"{ray.util.get_node_ip_address()}:{os.getpid()}"
+        self._evaluator = make_evaluator(assets)
+        if "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(max(1, int(config["cpus"])))
+        self._watchdog = _Watchdog(config["trial_seconds"])
+        self._candidate: Candidate | None = None
+        self._stream: Iterator[Measurement] | None = None
+        self._wait_seconds = 0.0
+        self._idle_since = time.monotonic()
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take the next candidate; one that is still being measured is dropped (it was stopped)."""
+        self._wait_seconds = time.monotonic() - self._idle_since
+        self._close_stream()
+        self._watchdog.arm()
+        self._candidate = Candidate(new_config["widths"])
+        return True
+
+    def step(self) -> dict[str, Report]:
+        if self._candidate is None:
+            return {REPORT: Report(ReportKind.READY, self._worker)}
+        try:
+            if self._stream is None:
+                self._stream = iter(self._evaluator.evaluate(self._candidate))
+            measurement = next(self._stream, None)
+        except EvaluationError as error:
+            return self._finish(Report(ReportKind.ACCIDENT, self._worker, reason=describe(error)))
+        if measurement is None:
+            reason = "the evaluator ended without a final measurement"
+            return self._finish(Report(ReportKind.ACCIDENT, self._worker, reason=reason))
+        report = Report(ReportKind.MEASURED, self._worker, measurement, wait_seconds=self._wait_seconds)
+        return self._finish(report) if measurement.final else {REPORT: report}
+
+    def cleanup(self) -> None:
+        self._close_stream()
+
+    def _finish(self, report: Report) -> dict[str, Report]:
+        self._close_stream()
+        return {REPORT: report}
+
+    def _close_stream(self) -> None:
+        close = getattr(self._stream, "close", None)
+        if close is not None:
+            close()
+        self._candidate = self._stream = None
+        self._watchdog.disarm()
+        self._idle_since = time.monotonic()
+
+
+class _Watchdog:
+    """Ends this process when a trial outlives its limit: Ray has no limit, and code that hangs cannot be asked."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._deadline = math.inf
+        threading.Thread(target=self._watch, daemon=True, name="trial-seconds").start()
+
+    def arm(self) -> None:
+        self._deadline = time.monotonic() + self._seconds
+
+    def disarm(self) -> None:
+        self._deadline = math.inf
+
+    def _watch(self) -> None:
+        while time.monotonic() < self._deadline:
+            time.sleep(0.1)
+        os._exit(1)
+
+
+def describe(error: BaseException) -> str:
+    """An exception in words: its type and first line.
+
+    >>> describe(ValueError("width 37 is not allowed"))
+    'ValueError: width 37 is not allowed'
+    """
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
