@@ -114,6 +114,10 @@ class Observer(Protocol):
 class Progress(Observer, Protocol):
     """Shows how far a command is: phases of known or unknown length, and the search's trials."""
 
+    def on_baseline(self, metrics: Mapping[str, float]) -> None:
+        """The unpruned model's metrics, before the first trial."""
+        ...
+
     def phase(self, name: str, total: int | None = None) -> None:
         """A new phase begins; ``total`` steps if that is known."""
         ...

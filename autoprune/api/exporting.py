@@ -6,6 +6,7 @@ import math
 from importlib.metadata import version
 from pathlib import Path
 
+from autoprune import __version__
 from autoprune.driver.assemble import Prepared
 from autoprune.errors import Conflict
 from autoprune.exporters.bundle import Description, save_bundle
@@ -51,7 +52,7 @@ def _description(record: SearchRecord, trial: Trial, prepared: Prepared) -> Desc
             "candidate_digest": trial.candidate.digest,
             "search_digest": record.digest,
             "base_digest": prepared.base.digest,
-            "autoprune": version("autoprune"),
+            "autoprune": __version__,
             "torch": version("torch"),
         },
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from autoprune.api.stores import open_at, store_url
 from autoprune.config.loading import load_search
+from autoprune.driver.observers import Silent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,7 +76,7 @@ def export(
     with open_at(store_url(store), read_only=True) as opened:
         record = opened.search(name)
         chosen = opened.trial(name, trial)
-    return export_trial(record, chosen, prepare(load_search(record.config), progress), Path(out))
+    return export_trial(record, chosen, prepare(load_search(record.config), progress or Silent()), Path(out))
 
 
 def load_model(folder: str | Path, *, allow_code: bool = False) -> nn.Module:

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from autoprune import __version__
 from autoprune.analysis.front import Front, build_front, write_csv
 from autoprune.analysis.plots import plot_front
 from autoprune.analysis.report import write_report
@@ -18,14 +19,14 @@ from autoprune.types import SearchRecord, Trial, TrialState
 if TYPE_CHECKING:
     from autoprune.driver.assemble import Prepared
     from autoprune.protocols import Progress
-    from autoprune.store.store import Store
+    from autoprune.store import Store
 
 __all__ = ["measure_test_split", "search_front", "write_files"]
 
-_LIBRARIES = ("autoprune", "torch", "ray", "optuna", "torch-pruning", "numpy")
+_LIBRARIES = ("torch", "ray", "optuna", "torch-pruning", "numpy")
 
 
-def measure_test_split(store: Store, prepared: Prepared, progress: Progress | None = None) -> None:
+def measure_test_split(store: Store, prepared: Prepared, progress: Progress) -> None:
     """Score the front (and the baseline) on the test split, once; the search itself never opens it.
 
     The metrics are stored as ``test_top1`` and ``test_loss``. A trial that has them is not measured again.
@@ -36,17 +37,14 @@ def measure_test_split(store: Store, prepared: Prepared, progress: Progress | No
     baseline_pending = "test_top1" not in front.baseline
     if not pending and not baseline_pending:
         return
-    if progress:
-        progress.phase("test split", len(pending) + baseline_pending)
+    progress.phase("test split", len(pending) + baseline_pending)
     split = prepared.dataset.open_test()
     if baseline_pending:
         store.add_baseline_metrics(name, prepared.score_on(prepared.space.full(), split, prefix="test_"))
-        if progress:
-            progress.advance("baseline")
+        progress.advance("baseline")
     for trial in pending:
         store.add_metrics(name, trial.number, prepared.score_on(trial.candidate, split, prefix="test_"))
-        if progress:
-            progress.advance(f"trial {trial.number}")
+        progress.advance(f"trial {trial.number}")
 
 
 def write_files(record: SearchRecord, trials: Sequence[Trial], folder: Path) -> None:
@@ -73,6 +71,7 @@ def facts() -> dict[str, str]:
         "cores": str(os.cpu_count()),
         "system": platform.platform(terse=True),
         "Python": platform.python_version(),
+        "autoprune": __version__,
         **{name: version(name) for name in _LIBRARIES},
     }
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from autoprune.api.stores import open_at, store_url
 from autoprune.config.loading import load_search
+from autoprune.driver.observers import Silent
 from autoprune.errors import Conflict, NotFound
 from autoprune.types import SearchRecord, SearchState, TrialState
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from autoprune.analysis.front import Front
     from autoprune.config.schema import SearchConfig
     from autoprune.protocols import Progress
-    from autoprune.store.store import Store
+    from autoprune.store import Store
 
 __all__ = ["SearchResult", "resume", "search"]
 
@@ -52,9 +53,9 @@ def search(
         loaded = loaded.model_copy(update={"store": store_url(store)})
     with open_at(loaded.store) as opened:
         earlier = _earlier(opened, loaded)
-        reused = earlier is not None and _is_done(earlier, loaded)
+        reused = earlier is not None and _is_done(earlier, loaded) and (_output(loaded) / "report.html").exists()
         if not reused:
-            _run(opened, loaded, progress)
+            _run(opened, loaded, progress or Silent())
         return _result(opened, loaded, reused=reused)
 
 
@@ -108,7 +109,7 @@ def _is_done(record: SearchRecord, config: SearchConfig) -> bool:
     return record.state is SearchState.COMPLETE and finished >= config.limits.trials
 
 
-def _run(store: Store, config: SearchConfig, progress: Progress | None) -> None:
+def _run(store: Store, config: SearchConfig, progress: Progress) -> None:
     from autoprune.api.reporting import measure_test_split, write_files
     from autoprune.driver.assemble import prepare
     from autoprune.driver.running import run_session

@@ -16,7 +16,7 @@ from autoprune.pruning.equivalence import max_error
 from autoprune.space.space import SearchSpace
 from autoprune.types import ChannelGroup
 
-__all__ = ["describe_space", "parse_shape"]
+__all__ = ["describe_space"]
 
 _TOLERANCE = 1e-9
 _DEFAULT_CLASSES = 10
@@ -105,14 +105,3 @@ def _checked(model: nn.Module, space: SearchSpace, example: torch.Tensor) -> flo
     return error
 
 
-def parse_shape(text: str) -> tuple[int, int, int]:
-    """``3x32x32`` as numbers. Raises ConfigError.
-
-    >>> parse_shape("3x32x32")
-    (3, 32, 32)
-    """
-    parts = text.lower().split("x")
-    if len(parts) != 3 or not all(part.isdigit() and int(part) > 0 for part in parts):
-        raise ConfigError(f"--input {text!r}: expected CHANNELSxHEIGHTxWIDTH.", "For example --input 3x32x32.")
-    channels, height, width = (int(part) for part in parts)
-    return channels, height, width

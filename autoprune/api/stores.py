@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from autoprune.store.store import Store
+    from autoprune.store import Store
 
 __all__ = ["DEFAULT_STORE", "open_at", "store_url"]
 
@@ -20,6 +20,6 @@ def store_url(store: str | None) -> str:
 
 def open_at(url: str, *, read_only: bool = False) -> Store:
     """Open a store; SQLAlchemy is imported here and not before."""
-    from autoprune.store.store import open_store
+    from autoprune.store import open_store
 
     return open_store(url, read_only=read_only)

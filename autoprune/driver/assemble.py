@@ -17,7 +17,6 @@ from autoprune.controllers import registry as controllers
 from autoprune.cost.trace import trace
 from autoprune.data import sources
 from autoprune.data.dataset import Dataset, Split
-from autoprune.driver.observers import Silent
 from autoprune.errors import SearchAborted
 from autoprune.evaluators.assets import Assets
 from autoprune.evaluators.evaluator import PruneEvaluator, make_evaluator
@@ -102,12 +101,11 @@ class Prepared:
         return metrics
 
 
-def prepare(config: SearchConfig, progress: Progress | None = None) -> Prepared:
+def prepare(config: SearchConfig, progress: Progress) -> Prepared:
     """Load the data, train or load the base model, find its groups and check that the budgets can be met.
 
     Raises ConfigError for what the user must mend, NothingFeasible when a budget is out of reach.
     """
-    progress = progress or Silent()
     progress.phase("data")
     dataset = sources.load(config.space.data, seed=config.seed, on_progress=_counting(progress))
     base = _base(config, dataset, progress)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from autoprune.protocols import Observer
 from autoprune.types import Objective, Trial, TrialState
@@ -74,6 +74,8 @@ class Silent:
     def on_trial(self, trial: Trial) -> None: ...
 
     def on_front(self, front: Sequence[Trial]) -> None: ...
+
+    def on_baseline(self, metrics: Mapping[str, float]) -> None: ...
 
     def phase(self, name: str, total: int | None = None) -> None: ...
 

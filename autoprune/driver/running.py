@@ -19,7 +19,7 @@ __all__ = ["run_session"]
 _LEASE_SECONDS = 30.0
 
 
-def run_session(store: Store, prepared: Prepared, progress: Progress | None = None) -> None:
+def run_session(store: Store, prepared: Prepared, progress: Progress) -> None:
     """Run the search until its limits, an interruption or an error; what was measured is in the store in any case.
 
     Raises Conflict when another driver runs it or its base model changed, SearchAborted, StoreError, and
@@ -40,25 +40,24 @@ def run_session(store: Store, prepared: Prepared, progress: Progress | None = No
             objectives=config.parsed_objectives(),
             constraints=config.parsed_constraints(),
             limits=config.limits,
-            observers=() if progress is None else (progress,),
+            observers=(progress,),
         )
     except BaseException:
         store.release(lease)
         raise
-    if progress is not None:
-        progress.phase("search", config.limits.trials)
+    progress.on_baseline(record.baseline)
+    progress.phase("search", config.limits.trials)
     with session:
         make_executor(prepared).run(session)
 
 
-def _record(store: Store, prepared: Prepared, progress: Progress | None) -> SearchRecord:
+def _record(store: Store, prepared: Prepared, progress: Progress) -> SearchRecord:
     """The stored search, or a new one with its baseline measured."""
     config = prepared.config
     try:
         record = store.search(config.name)
     except NotFound:
-        if progress is not None:
-            progress.phase("baseline")
+        progress.phase("baseline")
         return store.create_search(
             config.name,
             config=config.model_dump(mode="json"),

@@ -20,6 +20,7 @@ from autoprune.api.reporting import facts
 from autoprune.api.stores import open_at, store_url
 from autoprune.config.loading import load_search
 from autoprune.driver.assemble import Prepared, prepare
+from autoprune.driver.observers import Silent
 from autoprune.types import Candidate, Trial, TrialState
 
 
@@ -54,7 +55,7 @@ def main() -> None:
         trials = [
             trial for trial in store.trials(arguments.name, states=[TrialState.COMPLETE]) if not trial.duplicate_of
         ]
-    prepared = prepare(load_search(record.config))
+    prepared = prepare(load_search(record.config), Silent())
     sample = [trial.candidate for trial in trials[:: max(1, len(trials) // arguments.sample)]][: arguments.sample]
     cores = torch.get_num_threads()
     result = {"search": arguments.name, "trials": len(trials), "search_trials_per_minute": search_rate(trials)}
