@@ -36,7 +36,7 @@ def clone(module: nn.Module, memo: dict[int, Any] | None = None) -> Any:
     for name, value in module.__dict__.items():
         if name in _OWN_FIELDS and isinstance(value, dict):
             same_kind = type(value)
-            fields[name] = same_kind((key, _value(item, memo)) for key, item in value.items())
+            fields[name] = same_kind((key, _registered(item, memo)) for key, item in value.items())
         else:
             fields[name] = _value(value, memo)
     return new
@@ -61,11 +61,16 @@ def _value(value: Any, memo: dict[int, Any]) -> Any:
         return memo[id(value)]
     if isinstance(value, nn.Module):
         return clone(value, memo)
-    if kind in (Tensor, nn.Parameter) and _owns_storage(value):
+    return copy.deepcopy(value, memo)
+
+
+def _registered(value: Any, memo: dict[int, Any]) -> Any:
+    """A parameter, buffer, submodule or hook. Plain tensors skip deepcopy, which is slow on them."""
+    kind = type(value)
+    if kind in (Tensor, nn.Parameter) and id(value) not in memo and _owns_storage(value):
         data = value.detach().clone()
         memo[id(value)] = nn.Parameter(data, value.requires_grad) if kind is nn.Parameter else data
-        return memo[id(value)]
-    return copy.deepcopy(value, memo)
+    return _value(value, memo)
 
 
 def _owns_storage(tensor: Tensor) -> bool:

@@ -44,7 +44,7 @@ _MAPPERS = ("concat", "split", "reshape", "unbind", "expand", "slice")
 def first_line(error: Exception) -> str:
     """The error's type and the first line of its text."""
     text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+    return f"{type(error).__name__}: {text[0].rstrip('.')}" if text else type(error).__name__
 
 
 @dataclass(eq=False)
@@ -71,7 +71,8 @@ class Graph:
     """
 
     def __init__(self, model: nn.Module, example_input: Tensor) -> None:
-        self.model = _traceable(model)
+        with torch.inference_mode(False):
+            self.model = _traceable(model)
         self.order: list[nn.Module] = []
         """Convolutions and linear layers in the order in which they first ran."""
         self.failed: dict[Any, str] = {}
@@ -79,7 +80,7 @@ class Graph:
         self.output_nodes: set[Any] = set()
         self._outputs_of: dict[Any, nn.Module] = {}
         with _quiet(), torch.inference_mode(False), torch.enable_grad():
-            self._graph = self._build(example_input)
+            self._graph = self._build(example_input.detach().clone())
         self.nodes: dict[Any, Any] = self._graph.module2node
         self.names: dict[Any, str] = {module: name for name, module in self.model.named_modules()}
         self.parameter_names: dict[Any, str] = dict(self._graph._param_to_name)
