@@ -46,8 +46,9 @@ def base_model(
 ) -> BaseModel:
     """Load ``base.checkpoint`` if it is set, else the cached model for this configuration, else train it.
 
-    A training that was killed goes on after its last saved epoch. Raises ConfigError when the checkpoint or the model
-    does not fit the data, SearchAborted when training diverges. A damaged cache file is warned of and replaced.
+    A training that was killed goes on from where it last was saved (every 20 seconds). Raises ConfigError when the
+    checkpoint or the model does not fit the data, SearchAborted when training diverges. A damaged cache file is warned
+    of and replaced.
     """
     started = time.perf_counter()
     model = _fresh(space, dataset)
@@ -116,15 +117,22 @@ def _train(
     key: str, space: SpaceConfig, dataset: Dataset, model: nn.Module, on_epoch: Callable[[EpochReport], None] | None
 ) -> float:
     """Train and cache; returns the seconds that earlier, cut attempts had spent."""
-    trainer = Trainer(model, dataset, space.base.recipe)
-    earlier = load_progress(key, trainer)
     started = saved = time.perf_counter()
-    report = None
-    for report in trainer.run():
+    earlier = 0.0
+
+    def save_now_and_then() -> None:
+        nonlocal saved
         now = time.perf_counter()
-        if now - saved > _SAVE_SECONDS and report.epoch < report.epochs:
+        if now - saved > _SAVE_SECONDS:
             save_progress(key, trainer, earlier + now - started)
             saved = now
+
+    trainer = Trainer(model, dataset, space.base.recipe, on_pause=save_now_and_then)
+    earlier = load_progress(key, trainer)
+    report = None
+    for report in trainer.run():
+        if report.epoch < report.epochs:
+            save_now_and_then()
         if on_epoch:
             on_epoch(report)
     record = {

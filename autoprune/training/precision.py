@@ -11,6 +11,7 @@ __all__ = ["autocast_dtype", "has_native_bfloat16"]
 
 # x86 (AVX-512, AMX) and ARM, as Linux names them.
 _FLAGS = frozenset(("avx512_bf16", "amx_bf16", "bf16"))
+_KEYS = ("flags", "features")
 
 
 @cache
@@ -22,10 +23,8 @@ def has_native_bfloat16(device_type: str) -> bool:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:
         return False
-    return any(not _FLAGS.isdisjoint(line.split()) for line in text.splitlines() if line[:8].lower() in _NAMES)
-
-
-_NAMES = ("flags\t\t", "features")
+    listed = (line.partition(":") for line in text.splitlines())
+    return any(not _FLAGS.isdisjoint(flags.split()) for key, _, flags in listed if key.strip().lower() in _KEYS)
 
 
 def autocast_dtype(wanted: str, device_type: str) -> torch.dtype | None:
