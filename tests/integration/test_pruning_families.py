@@ -28,7 +28,6 @@ BUILTIN = {  # name -> (input shape, groups); every group is prunable
 }
 TORCHVISION = {
     "resnet18": 12,
-    "resnet50": 37,
     "resnext50_32x4d": 37,
     "mobilenet_v2": 25,
     "googlenet": 57,
@@ -37,7 +36,7 @@ TORCHVISION = {
     "efficientnet_b0": 40,
     "regnet_y_400mf": 53,
 }
-SLOW = {"densenet121": 120, "vgg11_bn": 10}
+SLOW = {"densenet121": 120, "resnet50": 37, "vgg11_bn": 10}
 
 
 def torchvision_model(name: str) -> nn.Module:
@@ -114,11 +113,13 @@ def test_padded_shortcuts_leave_the_inside_of_blocks() -> None:
     assert all("zero channels" in reason for reason in discovery.left_out.values())
 
 
+@pytest.mark.slow
 def test_shufflenet_loses_only_what_its_shuffles_touch() -> None:
     discovery = check_family(torchvision_model("shufflenet_v2_x0_5"), (3, 64, 64), 18)
     assert len(discovery.left_out) == 9
 
 
+@pytest.mark.slow
 def test_convnext_names_its_layer_norms() -> None:
     discovery = check_family(torchvision_model("convnext_tiny"), (3, 64, 64), 18)
     assert all("normalises across channels" in reason for reason in discovery.left_out.values())
