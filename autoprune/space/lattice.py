@@ -161,7 +161,9 @@ def counted(lattice: Lattice, metric: str, value: float, op: str) -> tuple[int, 
 
 def _channels(ratio: float, total: int, op: str) -> float:
     """The extreme number of channels whose share, computed in floats, still meets the bound."""
-    near = math.floor(ratio * total) if math.isfinite(ratio) else 0
+    if not math.isfinite(ratio * total):
+        return ratio
+    near = math.floor(ratio * total)
     if op == "<=":
         return float(max(k for k in range(near - 2, near + 3) if k / total <= ratio))
     return float(min(k for k in range(near - 2, near + 4) if k / total >= ratio))

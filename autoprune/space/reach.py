@@ -80,7 +80,8 @@ def _at_odds(lattice: Lattice, near: np.ndarray, constraints: Sequence[Constrain
     ranges = ", ".join(f"{name} {_number(name, least[name])} to {_number(name, full[name])}" for name in metrics)
     listed = " and ".join(_spelled(item, space.cost.baseline) for item in constraints)
     return NothingFeasible(
-        f"no candidate meets {listed} together; the nearest found has {nearest} (reachable one by one: {ranges}).",
+        f"no candidate was found that meets {listed} together; the nearest has {nearest} "
+        f"(reachable one by one: {ranges}).",
         "Widen one of the bounds, or allow finer widths (a smaller multiple in the space's rules).",
     )
 
