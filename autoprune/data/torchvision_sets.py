@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pickle
 import socket
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,7 +50,8 @@ def read_named(config: TorchvisionData, *, train: bool) -> tuple[Split, tuple[st
     known = SETS[config.kind]
     root = Path(config.root).expanduser()
     try:
-        with _timeout():
+        # torchvision prints the mirrors it tries; stdout belongs to whoever reads our tables and JSON.
+        with _timeout(), redirect_stdout(sys.stderr):
             data = getattr(torchvision.datasets, known.torchvision_class)(root, train=train, download=config.download)
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
         raise ConfigError(_failure(config, error), _next_step(config)) from None
@@ -71,7 +73,8 @@ def _timeout() -> Iterator[None]:
 
 
 def _failure(config: TorchvisionData, error: Exception) -> str:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    reason = reason.partition(" You can use download=True")[0].rstrip(".:")  # our own next step follows
     what = "could not be downloaded or read" if config.download else "is not there or cannot be read"
     return f"data: {config.kind} {what} in {Path(config.root).expanduser().absolute()}: {reason}."
 
