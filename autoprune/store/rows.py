@@ -47,7 +47,9 @@ def metric_rows(
 
 def trial_from(row: Row[Any], metrics: Mapping[str, float]) -> Trial:
     """A row with all columns of ``trials``; unpacked in their order, since attributes of rows are slow."""
-    _, number, _, widths, state, reason, attempt, note, timings, worker, duplicate_of, started_at, finished_at = row
+    _, number, _, widths, state, reason, attempt, note, timings, worker, duplicate_of, started_at, finished_at = tuple(
+        row
+    )
     return Trial(
         number=number,
         candidate=Candidate(json.loads(widths)),
