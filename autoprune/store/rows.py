@@ -47,9 +47,7 @@ def metric_rows(
 
 def trial_from(row: Row[Any], metrics: Mapping[str, float]) -> Trial:
     """A row with all columns of ``trials``; unpacked in their order, since attributes of rows are slow."""
-    _, number, _, widths, state, reason, attempt, note, timings, worker, duplicate_of, started_at, finished_at = tuple(
-        row
-    )
+    _, number, _, widths, state, reason, attempt, note, timings, worker, origin, started_at, finished_at = tuple(row)
     return Trial(
         number=number,
         candidate=Candidate(json.loads(widths)),
@@ -60,7 +58,7 @@ def trial_from(row: Row[Any], metrics: Mapping[str, float]) -> Trial:
         note={} if note == "{}" else json.loads(note),
         timings={} if timings == "{}" else json.loads(timings),
         worker=worker,
-        duplicate_of=duplicate_of,
+        duplicate_of=origin,
         started_at=started_at,
         finished_at=finished_at,
     )
