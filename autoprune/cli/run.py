@@ -58,7 +58,7 @@ def search(
             result = api.search(config, overrides=overrides or (), store=store, progress=progress)
     except KeyboardInterrupt:
         raise Interrupted(_resume_hint(_name_in(config, overrides or ()), store)) from None
-    _show(result, format, quiet)
+    _show(result, store, format, quiet)
 
 
 def resume(
@@ -79,16 +79,20 @@ def resume(
             result = api.resume(name, store=store, trials=trials, progress=progress)
     except KeyboardInterrupt:
         raise Interrupted(_resume_hint(name, store)) from None
-    _show(result, format, quiet)
+    _show(result, store, format, quiet)
 
 
-def _show(result: SearchResult, format: Format, quiet: bool) -> None:
+def _show(result: SearchResult, store: str | None, format: Format, quiet: bool) -> None:
+    """The front so far; a search that was stopped in good order ends like one that Ctrl-C cut off."""
     from autoprune.cli.tables import print_front
+    from autoprune.types import SearchState
 
     if result.reused:
         message(f"'{result.record.name}' was complete already; nothing was run.", quiet=quiet)
     print_front(result.front, format)
     message(f"{result.trials} trials; report, plot and table are in {result.output}/", quiet=quiet)
+    if result.record.state is SearchState.INTERRUPTED:
+        raise Interrupted(_resume_hint(result.record.name, store))
 
 
 def _resume_hint(name: str, store: str | None) -> str:

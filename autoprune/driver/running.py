@@ -8,6 +8,7 @@ from autoprune.driver.assemble import Prepared, make_controller, make_executor
 from autoprune.driver.session import Session
 from autoprune.errors import Conflict, NotFound
 from autoprune.store import new_owner
+from autoprune.types import TrialState
 
 if TYPE_CHECKING:
     from autoprune.protocols import Progress
@@ -47,6 +48,7 @@ def run_session(store: Store, prepared: Prepared, progress: Progress) -> None:
         raise
     progress.on_baseline(record.baseline)
     progress.phase("search", config.limits.trials)
+    progress.advance(step=sum(n for state, n in record.trial_counts.items() if TrialState(state).finished))
     with session:
         make_executor(prepared).run(session)
 
