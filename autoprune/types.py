@@ -232,3 +232,5 @@ class SearchRecord:
     updated_at: float
     trial_counts: Mapping[str, int] = field(default_factory=dict)
     """Number of trials by state."""
+    channels: Mapping[str, int] = field(default_factory=dict)
+    """Full width of each searched group."""

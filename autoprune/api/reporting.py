@@ -53,7 +53,14 @@ def write_files(record: SearchRecord, trials: Sequence[Trial], folder: Path) -> 
     folder.mkdir(parents=True, exist_ok=True)
     write_csv(front, folder / "front.csv")
     plot_front(front, folder / "front.png", trials=trials)
-    write_report(folder / "report.html", record=record, trials=trials, front=front, facts=facts())
+    write_report(
+        folder / "report.html",
+        record=record,
+        trials=trials,
+        front=front,
+        facts=facts(),
+        channels=record.channels or None,
+    )
 
 
 def search_front(record: SearchRecord, trials: Sequence[Trial]) -> Front:

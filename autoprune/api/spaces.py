@@ -103,5 +103,3 @@ def _checked(model: nn.Module, space: SearchSpace, example: torch.Tensor) -> flo
             "Please report the model; excluding the group in the rules avoids it.",
         )
     return error
-
-

@@ -23,8 +23,9 @@ _LEASE_SECONDS = 30.0
 def run_session(store: Store, prepared: Prepared, progress: Progress) -> None:
     """Run the search until its limits, an interruption or an error; what was measured is in the store in any case.
 
-    Raises Conflict when another driver runs it or its base model changed, SearchAborted, StoreError, and
-    KeyboardInterrupt after everything was put in order.
+    Ctrl-C ends it in good order: the stored search is then INTERRUPTED.
+
+    Raises Conflict when another driver runs it or its base model changed, SearchAborted and StoreError.
     """
     config = prepared.config
     record = _record(store, prepared, progress)
@@ -66,6 +67,7 @@ def _record(store: Store, prepared: Prepared, progress: Progress) -> SearchRecor
             digest=config.digest(),
             evaluation_digest=prepared.evaluation_digest,
             baseline=prepared.measure_baseline(),
+            channels=prepared.space.full().widths,
         )
     if record.evaluation_digest != prepared.evaluation_digest:
         raise Conflict(

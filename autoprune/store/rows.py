@@ -71,6 +71,7 @@ def search_from(row: Row[Any], trial_counts: Mapping[str, int]) -> SearchRecord:
         evaluation_digest=row.evaluation_digest,
         config=json.loads(row.config),
         baseline=json.loads(row.baseline),
+        channels=json.loads(row.channels),
         state=SearchState(row.state),
         created_at=row.created_at,
         updated_at=row.updated_at,

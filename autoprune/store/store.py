@@ -85,6 +85,7 @@ class Store:
         digest: str,
         evaluation_digest: str,
         baseline: Mapping[str, float],
+        channels: Mapping[str, int] | None = None,
     ) -> SearchRecord:
         """Record a new search, or find the one of that name and digest. Conflict when the digest is another."""
         now = self.now()
@@ -94,6 +95,7 @@ class Store:
             "evaluation_digest": evaluation_digest,
             "config": json.dumps(config),
             "baseline": json.dumps(dict(baseline)),
+            "channels": json.dumps(dict(channels or {})),
             "state": SearchState.INTERRUPTED.value,
             "created_at": now,
             "updated_at": now,

@@ -29,6 +29,7 @@ searches = Table(
     Column("evaluation_digest", String(64), nullable=False, index=True),
     Column("config", Text, nullable=False),
     Column("baseline", Text, nullable=False),
+    Column("channels", Text, nullable=False),
     Column("state", String(20), nullable=False),
     Column("controller_state", Text),
     Column("created_at", Float, nullable=False),
