@@ -71,7 +71,7 @@ class PruneEvaluator:
         return Measurement({"top1": top1, "loss": mean_loss}, seen, elapsed, final, timings)
 
     def _batches(self, images: Tensor) -> Iterator[Tensor]:
-        for batch in images.split(self._batch):
+        for batch in images.split(self._batch) if len(images) else ():  # split gives an empty tensor one empty part
             yield normalise(batch.contiguous(memory_format=torch.channels_last), self._mean, self._std)
 
 
