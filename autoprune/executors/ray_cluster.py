@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import ray
-from ray._private import worker
+from ray._private import utils, worker
 
 from autoprune.config.schema import RayExecutorConfig
 from autoprune.errors import ConfigError
@@ -60,7 +60,8 @@ def connected(config: RayExecutorConfig) -> Iterator[str]:
             if config.address is None:
                 stack.enter_context(_environment(_local_token()))
             stack.callback(ray.shutdown)
-            _join(config.address) if config.address else _start(folder)
+            with _own_sigterm():
+                _join(config.address) if config.address else _start(folder)
         yield folder
 
 
@@ -124,6 +125,17 @@ def _local_token() -> dict[str, str]:
     if "RAY_AUTH_TOKEN" in os.environ or (writable is not None and os.access(writable, os.W_OK)):
         return {}
     return {"RAY_AUTH_TOKEN": _TOKEN}
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Keep ray.init from taking SIGTERM: its handler exits in the midst of the start and leaves processes behind."""
+    install = utils.set_sigterm_handler
+    utils.set_sigterm_handler = lambda handler: None
+    try:
+        yield
+    finally:
+        utils.set_sigterm_handler = install
 
 
 @contextmanager

@@ -35,7 +35,7 @@ _GRACE_SECONDS = 1.0
 """A worker ends itself at its limit; so much later the driver kills it."""
 _MAX_TICK_SECONDS = 0.5
 """While the driver is busy (a slow proposal), results wait unread: that time counts against no trial."""
-_MAX_FAILED_STARTS = 3
+_MAX_FAILED_STARTS = 2
 
 
 @dataclass
@@ -82,6 +82,10 @@ class SlotScheduler(FIFOScheduler):
         self._failed_starts = 0
         self.error: Exception | None = None
         """What the session raised; the run ends and raises it."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune writes its tuner to disk for a restore that never happens; the session is not to be pickled for it."""
+        return {}
 
     # --- called by the searcher ------------------------------------------------------------------------------------
 

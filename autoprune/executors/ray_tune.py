@@ -56,16 +56,14 @@ class RayTuneExecutor:
         """
         if session.done:
             return
-        with connected(self._config) as folder:
-            slots = slot_count(self._config)
-            scheduler = SlotScheduler(session, self._trial_seconds)
-            with _signals(scheduler):
-                try:
-                    self._tuner(scheduler, slots, folder).fit()
-                except TuneError as error:
-                    scheduler.error = scheduler.error or error
-            if scheduler.error is not None:
-                raise scheduler.error
+        scheduler = SlotScheduler(session, self._trial_seconds)
+        with _signals(scheduler), connected(self._config) as folder:
+            try:
+                self._tuner(scheduler, slot_count(self._config), folder).fit()
+            except TuneError as error:
+                scheduler.error = scheduler.error or error
+        if scheduler.error is not None:
+            raise scheduler.error
 
     def _tuner(self, scheduler: SlotScheduler, slots: int, folder: str) -> tune.Tuner:
         config = self._config
@@ -98,7 +96,10 @@ class RayTuneExecutor:
 
 @contextmanager
 def _signals(scheduler: SlotScheduler) -> Iterator[None]:
-    """SIGINT and SIGTERM stop the session in good order. In another thread than the main one: no handlers."""
+    """SIGINT and SIGTERM stop the session in good order; Ray is never interrupted half started, which leaves orphans.
+
+    In another thread than the main one: no handlers.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return

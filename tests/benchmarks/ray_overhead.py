@@ -1,6 +1,6 @@
 """What the Ray executor itself costs: seconds to the first trial, and milliseconds for each empty one.
 
-    python tests/benchmarks/ray_overhead.py [TRIALS]
+    python tests/benchmarks/ray_overhead.py [TRIALS]      (PYTHONPATH=. before it where autoprune is not installed)
 
 The evaluator yields at once and the session lives in memory, so that what is left is Ray, Tune and the executor.
 Run it on a quiet machine; the load average is printed beside the figures.
@@ -12,7 +12,6 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 from autoprune.types import Candidate, Measurement, Outcome, Trial, TrialState
 
@@ -72,8 +71,4 @@ def main(trials: int) -> None:
 
 
 if __name__ == "__main__":
-    # Workers import this file by its name.
-    here = Path(__file__)
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(here.parent), str(here.parents[2])])
-    sys.path[:0] = [str(here.parents[2])]
     main(int(sys.argv[1]) if len(sys.argv) > 1 else 1000)
