@@ -64,8 +64,8 @@ class Slice:
     dim: int
     index: np.ndarray
     role: str = "through"
-    """``producer``: filters that make the channels; ``consumer``: weights that read them; ``through``: the rest (biases,
-    BatchNorm, depthwise filters), which ride along."""
+    """``producer``: filters that make the channels; ``consumer``: weights that read them; ``through``: the rest
+    (biases, BatchNorm, depthwise filters), which ride along."""
 
 
 @dataclass(frozen=True, eq=False)

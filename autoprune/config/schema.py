@@ -229,7 +229,7 @@ class RayExecutorConfig(_Strict):
     max_parallel: int | Literal["auto"] = "auto"
     """Trials at once; ``auto``: as many as the cluster's CPUs (or GPU shares) allow."""
     address: str | None = None
-    """``auto`` or ``ray://host:port`` joins a running cluster; null starts a local one."""
+    """``auto`` or ``host:port`` joins a running cluster; null starts a local one."""
     cpus_per_trial: float = Field(1.0, gt=0)
     gpus_per_trial: float = Field(0.0, ge=0)
 

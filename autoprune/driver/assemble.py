@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from autoprune.config.schema import RayExecutorConfig, SearchConfig
+from autoprune.config.schema import RayExecutorConfig, SearchConfig, SpaceConfig
 from autoprune.controllers import registry as controllers
-from autoprune.cost.trace import trace
 from autoprune.data import sources
 from autoprune.data.dataset import Dataset, Split
+from autoprune.data.shapes import shape_and_classes
 from autoprune.errors import SearchAborted
 from autoprune.evaluators.assets import Assets
 from autoprune.evaluators.evaluator import PruneEvaluator, make_evaluator
+from autoprune.models import registry
 from autoprune.pruning import criteria
-from autoprune.pruning.groups import discover
 from autoprune.pruning.ranking import rank
 from autoprune.space.decoding import Decoder
 from autoprune.space.space import SearchSpace
@@ -32,7 +32,7 @@ from autoprune.types import Candidate
 if TYPE_CHECKING:
     from autoprune.protocols import Controller, Executor, Progress
 
-__all__ = ["Prepared", "make_controller", "make_executor", "prepare"]
+__all__ = ["Prepared", "make_controller", "make_executor", "make_space", "prepare"]
 
 
 @dataclass(frozen=True)
@@ -102,18 +102,13 @@ class Prepared:
 
 
 def prepare(config: SearchConfig, progress: Progress) -> Prepared:
-    """Load the data, train or load the base model, find its groups and check that the budgets can be met.
+    """Find the model's groups and check that the budgets can be met; then load the data and train or load the base.
 
-    Raises ConfigError for what the user must mend, NothingFeasible when a budget is out of reach.
+    In this order, so that what the user must mend is said before any long work. Raises ConfigError for that, and
+    NothingFeasible when a budget is out of reach.
     """
-    progress.phase("data")
-    dataset = sources.load(config.space.data, seed=config.seed, on_progress=_counting(progress))
-    base = _base(config, dataset, progress)
     progress.phase("groups")
-    example = torch.zeros((1, *dataset.image_shape))
-    found = discover(base.module, example)
-    cost = trace(base.module, example, found.groups)
-    space = SearchSpace.build(found.groups, cost, config.space.rules, found.left_out)
+    space = make_space(config.space)
     for name, reason in space.left_out.items():
         progress.note(f"group {name} is left out: {reason}")
     decoder = Decoder(
@@ -122,7 +117,16 @@ def prepare(config: SearchConfig, progress: Progress) -> Prepared:
         objectives=config.parsed_objectives(),
         tolerance=config.budget_tolerance,
     )
-    return Prepared(config, dataset, base, space, decoder)
+    progress.phase("data")
+    dataset = sources.load(config.space.data, seed=config.seed, on_progress=_counting(progress))
+    return Prepared(config, dataset, _base(config, dataset, progress), space, decoder)
+
+
+def make_space(config: SpaceConfig) -> SearchSpace:
+    """The searched groups of the configured architecture, their widths and costs: no data, no trained weights."""
+    shape, num_classes = shape_and_classes(config.data)
+    model = registry.build(config.model, num_classes=num_classes, in_channels=shape[0]).eval()
+    return SearchSpace.from_module(model, torch.zeros((1, *shape)), config.rules)
 
 
 def make_controller(prepared: Prepared) -> Controller:

@@ -32,14 +32,14 @@ class PruneEvaluator:
 
     def materialise(self, candidate: Candidate) -> nn.Module:
         """The pruned model with its starting weights and calibrated BatchNorm, in eval mode."""
-        model = self._source.build(candidate).to(memory_format=torch.channels_last)
+        model = self._source.build(candidate).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         calibrate(model, self._batches(self._calibration))
         return model.eval()
 
     def evaluate(self, candidate: Candidate) -> Iterator[Measurement]:
         started = time.perf_counter()
         with torch.inference_mode():
-            model = self._source.build(candidate).to(memory_format=torch.channels_last)
+            model = self._source.build(candidate).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             sliced = time.perf_counter()
             calibrate(model, self._batches(self._calibration))
             model.eval()
