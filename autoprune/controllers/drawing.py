@@ -10,40 +10,69 @@ from autoprune.space import Decoder, SearchSpace
 from autoprune.space.decoding import METRICS
 from autoprune.types import Candidate, Objective, Trial
 
-__all__ = ["Aim", "Proposed", "draw"]
+__all__ = ["Aim", "Proposed", "draw", "nearest"]
 
-_MEASURED_COSTS = ("_ms", "_seconds", "_bytes")
+_FACTORS = 128
 
 
 class Aim:
     """Places candidates along one cost, so that a front is covered evenly.
 
-    Independent widths have nearly the same cost once there are many groups (their sum concentrates around its mean);
-    a candidate is therefore drawn as proportions and a share of the reachable cost. The cost is the first objective
-    that is a function of the widths; MACs stand in for a cost that is only measured (``latency_ms``). A search for
-    accuracy alone has no such axis, and candidates are only decoded.
+    Independent widths have nearly the same cost once there are many groups (their sum concentrates around its mean).
+    A candidate is therefore described by its proportions, the logarithm of each group's keep_ratio less their mean,
+    and its share of the reachable cost: what is learnt about proportions at one cost then holds at the others. The
+    cost is the first minimised objective that is a function of the widths, else MACs; there is none where the decoder
+    fills proposals up to a budget.
     """
 
     def __init__(self, decoder: Decoder, objectives: Sequence[Objective]) -> None:
         self._decoder = decoder
-        metrics = [item.metric for item in objectives if item.direction == "min"]
-        counted = [name for name in metrics if name in METRICS]
-        measured = any(name.endswith(_MEASURED_COSTS) for name in metrics)
-        self.metric: str | None = counted[0] if counted else "macs" if measured else None
+        counted = [item.metric for item in objectives if item.direction == "min" and item.metric in METRICS]
+        self.metric: str | None = None if decoder.fills else counted[0] if counted else "macs"
         self._low, self._high = decoder.cost_range(self.metric) if self.metric else (0.0, 0.0)
+        dimensions = decoder.space.dimensions
+        self._channels = np.array([float(item.channels) for item in dimensions])
+        self._allowed = [np.array(item.allowed) for item in dimensions]
+        self._reach = max(*(float(np.log(item.channels / item.allowed[0])) for item in dimensions), 1e-9)
 
-    def place(self, candidate: Candidate, share: float) -> Candidate:
-        """The candidate decoded to ``share`` in [0, 1] of the way from the lowest reachable cost to the highest."""
-        if self.metric is None:
-            return self._decoder.decode(candidate)
-        return self._decoder.decode_to(candidate, self.metric, self._low + share * (self._high - self._low))
+    def proportions(self, candidate: Candidate) -> np.ndarray:
+        """(G,) float64 in [-1, 1]: 0 everywhere for equal keep_ratios, 1 is the largest factor that floors leave."""
+        logs = np.log(self._decoder.space.vector(candidate) / self._channels)
+        return np.asarray(np.clip((logs - logs.mean()) / self._reach, -1.0, 1.0))
 
     def share(self, candidate: Candidate) -> float:
-        """Where a candidate lies, in [0, 1]."""
+        """Where a candidate lies between the lowest reachable cost and the highest, in [0, 1]."""
         if self.metric is None or self._high <= self._low:
             return 0.0
         cost = self._decoder.space.cost.measure(candidate)[self.metric]
         return min(1.0, max(0.0, (cost - self._low) / (self._high - self._low)))
+
+    def place(self, proportions: np.ndarray, share: float) -> Candidate:
+        """The candidate of these proportions, (G,) in [-1, 1], at this share of the cost, or filled up to the budget.
+
+        The largest common factor that fits is found on a grid; the decoder does the rest.
+        """
+        factors = np.linspace(-2.0 * self._reach, self._reach, _FACTORS)
+        keep = np.exp(np.minimum(0.0, self._reach * proportions + factors[:, None]))
+        widths = np.stack(
+            [nearest(*pair) for pair in zip(self._allowed, (keep * self._channels).T, strict=True)], axis=1
+        )
+        space = self._decoder.space
+        if self.metric is None:
+            return self._decoder.decode(space.candidate(widths[_last(self._decoder.feasible(widths))]))
+        target = self._low + share * (self._high - self._low)
+        fits = _last(space.cost.metrics(widths)[self.metric] <= target)
+        return self._decoder.decode_to(space.candidate(widths[fits]), self.metric, target)
+
+
+def nearest(allowed: np.ndarray, widths: np.ndarray) -> np.ndarray:
+    """Of ``allowed``, ascending, the one nearest to each of ``widths``; the larger of two equally near."""
+    return np.asarray(allowed[np.searchsorted((allowed[1:] + allowed[:-1]) / 2, widths, side="right")])
+
+
+def _last(fits: np.ndarray) -> int:
+    """Position of the last True; 0 without any."""
+    return int(np.flatnonzero(fits)[-1]) if fits.any() else 0
 
 
 class Proposed:
@@ -75,6 +104,5 @@ class Proposed:
 
 
 def draw(space: SearchSpace, aim: Aim, rng: np.random.Generator) -> Candidate:
-    """Each width uniform over those allowed, the whole then placed at a uniform share of the cost."""
-    widths = {item.name: item.allowed[int(rng.integers(len(item.allowed)))] for item in space.dimensions}
-    return aim.place(Candidate(widths), float(rng.uniform()))
+    """Proportions and the share of the cost, each uniform."""
+    return aim.place(rng.uniform(-1.0, 1.0, len(space.dimensions)), float(rng.uniform()))

@@ -1,7 +1,8 @@
 """Optuna's samplers over the search space, in memory: the store is the only record.
 
-The study holds what ran, not what was suggested: a suggestion is decoded first, and the decoded widths enter the study.
-One more parameter, the share of the reachable cost, lets the sampler choose where on the front to look.
+The study holds what ran, not what was suggested: a suggestion is decoded first, and the decoded candidate enters the
+study. Its parameters are the proportions of the widths and their share of the reachable cost (``drawing.Aim``), so that
+the sampler chooses where on the front to look and what it learns there holds elsewhere.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
@@ -28,7 +29,7 @@ from autoprune.types import Candidate, Objective, Proposal, Trial, TrialState
 __all__ = ["OptunaController"]
 
 _SHARE = "share of the cost"
-_WIDTH = "width "
+_GROUP = "group "
 _ATTEMPTS = 4
 _NOTE = "generation"
 
@@ -56,7 +57,6 @@ class OptunaController:
         self._seed = seed
         self._aim = Aim(decoder, objectives)
         self._uniform = uniform_widths(space, decoder, config.seed_uniform)
-        self._at = [{width: at for at, width in enumerate(item.allowed)} for item in space.dimensions]
         self._distributions = self._search_space()
         self._start_over()
 
@@ -70,7 +70,7 @@ class OptunaController:
 
     def _search_space(self) -> dict[str, BaseDistribution]:
         space: dict[str, BaseDistribution] = {
-            _WIDTH + item.name: IntDistribution(0, len(item.allowed) - 1) for item in self._space.dimensions
+            _GROUP + item.name: FloatDistribution(-1.0, 1.0) for item in self._space.dimensions
         }
         if self._aim.metric is not None:
             space[_SHARE] = FloatDistribution(0.0, 1.0)
@@ -111,8 +111,8 @@ class OptunaController:
         self._study.tell(asked, state=OptunaState.FAIL)
         if instead is not None:
             return instead
-        widths = {item.name: item.allowed[asked.params[_WIDTH + item.name]] for item in self._space.dimensions}
-        return self._aim.place(Candidate(widths), asked.params.get(_SHARE, 0.0))
+        proportions = np.array([asked.params[_GROUP + name] for name in self._space.names])
+        return self._aim.place(proportions, asked.params.get(_SHARE, 0.0))
 
     def _sampler(self, entropy: tuple[int, ...]) -> BaseSampler:
         seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
@@ -165,8 +165,8 @@ class OptunaController:
         self, candidate: Candidate, note: Mapping[str, object], state: OptunaState, values: list[float] | None
     ) -> int:
         """Put a candidate into the study as it ran; its number there."""
-        pairs = zip(self._space.dimensions, self._at, strict=True)
-        params: dict[str, Any] = {_WIDTH + item.name: at[candidate.widths[item.name]] for item, at in pairs}
+        pairs = zip(self._space.names, self._aim.proportions(candidate), strict=True)
+        params = {_GROUP + name: float(value) for name, value in pairs}
         if self._aim.metric is not None:
             params[_SHARE] = self._aim.share(candidate)
         attributes = note.get(_NOTE, {})

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from autoprune.controllers.drawing import nearest
 from autoprune.space import Decoder, SearchSpace
 from autoprune.types import Candidate, Proposal, Trial
 
@@ -24,7 +25,7 @@ def uniform_widths(space: SearchSpace, decoder: Decoder, count: int) -> list[Can
     if count < 1:
         return []
     ratios = np.linspace(1.0, 0.0, min(max(4 * count, 512), _MOST_RATIOS))
-    vectors = np.stack([_nearest(np.array(item.allowed), ratios * item.channels) for item in space.dimensions], axis=1)
+    vectors = np.stack([nearest(np.array(item.allowed), ratios * item.channels) for item in space.dimensions], axis=1)
     candidates = [space.candidate(row) for row in _distinct(vectors)]
     decoded = [decoder.decode(candidate) for candidate in candidates]
     pool = [before for before, after in zip(candidates, decoded, strict=True) if before is after] or decoded
@@ -33,14 +34,9 @@ def uniform_widths(space: SearchSpace, decoder: Decoder, count: int) -> list[Can
     vectors, macs = vectors[np.argsort(-macs, kind="stable")], np.sort(macs)[::-1]
     if len(vectors) > count:
         targets = np.linspace(macs[0], macs[-1], count)
-        nearest = np.abs(macs[None, :] - targets[:, None]).argmin(axis=1)
-        vectors = vectors[list(dict.fromkeys(nearest.tolist()))]
+        picks = np.abs(macs[None, :] - targets[:, None]).argmin(axis=1)
+        vectors = vectors[list(dict.fromkeys(picks.tolist()))]
     return [space.candidate(row) for row in vectors]
-
-
-def _nearest(allowed: np.ndarray, widths: np.ndarray) -> np.ndarray:
-    """The allowed width nearest to each; the larger of two equally near."""
-    return np.asarray(allowed[np.searchsorted((allowed[1:] + allowed[:-1]) / 2, widths, side="right")])
 
 
 def _distinct(vectors: np.ndarray) -> np.ndarray:

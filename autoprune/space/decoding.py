@@ -66,9 +66,14 @@ class Decoder:
                 bounds.low[base] = max(bounds.low[base], value)
         return bounds
 
-    def feasible(self, candidate: Candidate) -> bool:
-        """Whether all bounds are met; filling apart."""
-        return bool(self._bounds.met(self.lattice.costs(self.lattice.index(candidate)[None]))[0])
+    def feasible(self, widths: np.ndarray) -> np.ndarray:
+        """Whether candidates meet all bounds, filling apart: widths (N, G) in channels -> (N,) bool."""
+        metrics = self.space.cost.metrics(widths)
+        result = np.ones(len(widths), dtype=bool)
+        for item in self.constraints:
+            bound = item.bound(self.space.cost.baseline)
+            result &= metrics[item.metric] <= bound if item.op == "<=" else metrics[item.metric] >= bound
+        return result
 
     def decode(self, candidate: Candidate) -> Candidate:
         """The candidate itself if it is feasible (and need not be filled), else a near feasible one.

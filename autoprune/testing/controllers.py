@@ -15,7 +15,7 @@ from dataclasses import replace
 from autoprune.protocols import Controller
 from autoprune.space import Decoder
 from autoprune.testing.toy import ToySearch, toy_space
-from autoprune.types import Constraint, Objective, Proposal, Trial, TrialState
+from autoprune.types import Candidate, Constraint, Objective, Proposal, Trial, TrialState
 
 __all__ = ["ControllerContract", "drive", "toy_searches"]
 
@@ -105,10 +105,17 @@ class ControllerContract:
                     assert bound.miss(metrics, search.space.cost.baseline) == 0
 
     def test_budget_is_filled_when_nothing_else_is_minimised(self) -> None:
+        """Within 2 % of the bound, or so near that no width can grow by a step."""
         search = toy_searches()["fill a budget"]
-        budget = 0.5 * search.space.cost.baseline["macs"]
+        space, budget = search.space, 0.5 * search.space.cost.baseline["macs"]
         for trial in drive(self._controller(search), search, 0, self.trials):
-            assert trial.metrics["macs"] >= 0.95 * budget
+            grown = [
+                dict(trial.candidate.widths) | {item.name: item.allowed[item.allowed.index(width) + 1]}
+                for item in space.dimensions
+                if (width := trial.candidate.widths[item.name]) < item.channels
+            ]
+            over = [space.cost.measure(Candidate(widths))["macs"] > budget for widths in grown]
+            assert trial.metrics["macs"] >= 0.98 * budget or all(over)
 
     def test_equal_seeds_propose_equally(self) -> None:
         search = ToySearch(toy_space())

@@ -159,7 +159,7 @@ def test_nsga2_generation_travels_in_the_note() -> None:
 
 def test_infeasible_region_is_avoided() -> None:
     """All candidates with a wide first group are infeasible: the sampler learns to leave them alone."""
-    search = ToySearch(toy_space((32,) * 4, multiple=2, floor=0.1), objectives=(Objective("top1", "max"),))
+    search = ToySearch(toy_space((32,) * 4, multiple=2, floor=0.1))
     controller = controller_of(OptunaControllerConfig(seed_uniform=0), search)
 
     def wide(trial):  # type: ignore[no-untyped-def]
