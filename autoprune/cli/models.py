@@ -19,8 +19,9 @@ Examples:
 """
 _SPACE_EXAMPLES = """\b
 Examples:
-  autoprune space search_spaces/resnet20_cifar10.yaml
+  autoprune space search_spaces/cifar10_resnet20.yaml
   autoprune space resnet56 --check
+  autoprune space my_model.py:make --input 3x64x64
   autoprune space torchvision:resnet18 --input 3x224x224
   autoprune space vgg16_bn --format json
 """

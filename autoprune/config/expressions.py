@@ -85,19 +85,17 @@ def _check_order(text: str, bounds: list[Constraint]) -> None:
 
 def _value(text: str, bound: str) -> tuple[float, bool]:
     """The number and whether it multiplies the baseline."""
-    compact = bound.replace(" of ", " * ").replace(" ", "")
-    relative = "baseline" in compact
-    if relative:
-        divided = re.fullmatch(r"baseline/(.+)", compact)
-        if divided:
-            divisor = _number(text, divided.group(1))
-            if divisor == 0:
-                raise ConfigError(f"constraint {text!r} divides by zero.", _HINT)
-            return 1.0 / divisor, True
-        compact = re.sub(r"^baseline\*|\*baseline$", "", compact)
-        if compact == "baseline":
-            return 1.0, True
-    return _number(text, compact), relative
+    if bound == "baseline":
+        return 1.0, True
+    if divided := re.fullmatch(r"baseline\s*/\s*(.+)", bound):
+        divisor = _number(text, divided.group(1))
+        if divisor == 0:
+            raise ConfigError(f"constraint {text!r} divides by zero.", _HINT)
+        return 1.0 / divisor, True
+    multiple = re.fullmatch(r"(.+?)\s*(?:\*|\bof\b)\s*baseline|baseline\s*\*\s*(.+)", bound)
+    if multiple:
+        return _number(text, multiple.group(1) or multiple.group(2)), True
+    return _number(text, bound), False
 
 
 def _number(text: str, number: str) -> float:

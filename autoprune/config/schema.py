@@ -263,7 +263,7 @@ class SearchConfig(_Strict):
     objectives: tuple[str, ...] = ("top1 max", "macs min")
     constraints: tuple[str, ...] = ()
     budget_tolerance: float = Field(0.02, gt=0, lt=1)
-    """Where a bounded metric is not itself an objective, proposals fill [bound * (1 - tolerance), bound]."""
+    """Where no cost is an objective, proposals fill [bound * (1 - tolerance), bound] of each bounded metric."""
     controller: ControllerConfig = OptunaControllerConfig()
     evaluator: EvaluatorConfig = EvaluatorConfig()
     executor: ExecutorConfig = RayExecutorConfig()

@@ -22,7 +22,7 @@ from optuna.trial import TrialState as OptunaState
 
 from autoprune.config.schema import OptunaControllerConfig
 from autoprune.controllers.drawing import Aim, Proposed, draw
-from autoprune.controllers.uniform import uniform_widths
+from autoprune.controllers.uniform import UNIFORM, uniform_widths
 from autoprune.space import Decoder, SearchSpace
 from autoprune.types import Candidate, Objective, Proposal, Trial, TrialState
 
@@ -85,6 +85,8 @@ class OptunaController:
             return None
         note: dict[str, object] = {}
         candidate = self._proposed.first_new(self._attempts(number, note))
+        if candidate in self._uniform[number : number + 1]:
+            note |= UNIFORM
         self._open[number] = self._enter(candidate, note, OptunaState.RUNNING, None)
         return Proposal(candidate, note)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from autoprune.controllers.drawing import Aim, Proposed, draw
-from autoprune.controllers.uniform import uniform_widths
+from autoprune.controllers.uniform import UNIFORM, uniform_widths
 from autoprune.space import Decoder, SearchSpace
 from autoprune.types import Objective, Proposal, Trial
 
@@ -43,11 +43,15 @@ class RandomController:
     def ask(self, number: int) -> Proposal | None:
         if self.exhausted:
             return None
-        uniform = [partial(self._uniform.__getitem__, number)] if number < len(self._uniform) else []
+        uniform = self._uniform[number : number + 1]
         rngs = (np.random.default_rng((self._seed, number, attempt)) for attempt in range(_ATTEMPTS))
-        return Proposal(
-            self._proposed.first_new([*uniform, *(partial(draw, self._space, self._aim, rng) for rng in rngs)])
+        candidate = self._proposed.first_new(
+            [
+                *(partial(self._uniform.__getitem__, number) for _ in uniform),
+                *(partial(draw, self._space, self._aim, rng) for rng in rngs),
+            ]
         )
+        return Proposal(candidate, UNIFORM if candidate in uniform else {})
 
     def tell(self, trial: Trial) -> None:
         """Learns nothing."""

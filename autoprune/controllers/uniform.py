@@ -11,7 +11,10 @@ from autoprune.controllers.drawing import nearest
 from autoprune.space import Decoder, SearchSpace
 from autoprune.types import Candidate, Proposal, Trial
 
-__all__ = ["UniformController", "uniform_widths"]
+__all__ = ["UNIFORM", "UniformController", "uniform_widths"]
+
+UNIFORM = {"origin": "uniform"}
+"""The note of a proposal of uniform widths: plots and reports mark it as the baseline arm."""
 
 _MOST_RATIOS = 4096
 
@@ -58,7 +61,7 @@ class UniformController:
 
     def ask(self, number: int) -> Proposal | None:
         self._next = max(self._next, number + 1)
-        return Proposal(self._grid[number]) if number < len(self._grid) else None
+        return Proposal(self._grid[number], UNIFORM) if number < len(self._grid) else None
 
     def tell(self, trial: Trial) -> None:
         """Learns nothing."""

@@ -52,7 +52,17 @@ ONLY_IN = {
     "matplotlib": ("analysis/",),
     "plotly": ("analysis/",),
 }
-NO_TORCH = ("errors.py", "types.py", "config/", "space/", "analysis/", "cost/table.py", "store/", "cli/", "controllers/")
+NO_TORCH = (
+    "errors.py",
+    "types.py",
+    "config/",
+    "space/",
+    "analysis/",
+    "cost/table.py",
+    "store/",
+    "cli/",
+    "controllers/",
+)
 
 
 def imports(path: Path) -> Iterator[str]:

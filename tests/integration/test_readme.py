@@ -1,0 +1,57 @@
+"""What README promises can be typed as it stands."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXT = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", TEXT, re.S)
+
+
+def test_two_set_up_commands() -> None:
+    marked = re.findall(r"<!-- (install-and-\w+) -->\n```sh\n(.*?)```", TEXT, re.S)
+    assert [name for name, _ in marked] == ["install-and-run", "install-and-test"]
+    assert all(len(command.strip().splitlines()) == 1 for _, command in marked)
+
+
+def test_the_python_examples_run(workplace: Path) -> None:
+    for name in ("launch", "search_spaces"):
+        (workplace / name).symlink_to(ROOT / name)
+    (workplace / "example.py").write_text("\n".join(blocks("python")))
+    done = subprocess.run([sys.executable, "example.py"], capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    assert "Conv2d(3, 12" in done.stdout
+    assert (workplace / "model/model.safetensors").exists()
+
+
+def test_every_command_and_file_it_names_exists() -> None:
+    from autoprune.cli.main import app
+
+    known = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
+    named = set(re.findall(r"\bautoprune (?!-)([a-z]+) ", " ".join(blocks("sh") + blocks("console"))))
+    assert named <= known
+    for path in set(re.findall(r"\b((?:launch|search_spaces|results)/[\w./-]+\.\w+)", TEXT)):
+        if not path.startswith(("results/digits-quickstart", "results/autoprune.db")):
+            assert (ROOT / path).exists(), path
+
+
+def test_help_names_files_that_exist() -> None:
+    from autoprune.cli.main import app
+
+    for command in app.registered_commands:
+        for path in re.findall(r"\b((?:launch|search_spaces)/\w+\.yaml)", command.epilog or ""):
+            assert (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize("phrase", ["macs", "search-val", "test split"])
+def test_definitions_are_given(phrase: str) -> None:
+    assert phrase in TEXT.replace("**test** split", "test split")
