@@ -39,12 +39,15 @@ def measure_test_split(store: Store, prepared: Prepared, progress: Progress) -> 
         return
     progress.phase("test split", len(pending) + baseline_pending)
     split = prepared.dataset.open_test()
-    if baseline_pending:
-        store.add_baseline_metrics(name, prepared.score_on(prepared.space.full(), split, prefix="test_"))
-        progress.advance("baseline")
-    for trial in pending:
-        store.add_metrics(name, trial.number, prepared.score_on(trial.candidate, split, prefix="test_"))
-        progress.advance(f"trial {trial.number}")
+    unpruned = [prepared.space.full()] if baseline_pending else []
+    measured = prepared.score_on([*unpruned, *(trial.candidate for trial in pending)], split)
+    for trial, metrics in zip([*(None for _ in unpruned), *pending], measured, strict=True):
+        named = {f"test_{metric}": value for metric, value in metrics.items()}
+        if trial is None:
+            store.add_baseline_metrics(name, named)
+        else:
+            store.add_metrics(name, trial.number, named)
+        progress.advance("baseline" if trial is None else f"trial {trial.number}")
 
 
 def write_files(record: SearchRecord, trials: Sequence[Trial], folder: Path) -> None:

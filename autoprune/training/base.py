@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from autoprune.config.schema import FileModel, SpaceConfig
+from autoprune.config.schema import FileModel, Recipe, SpaceConfig
 from autoprune.data.dataset import Dataset
 from autoprune.errors import ConfigError
 from autoprune.models import registry
@@ -26,6 +28,8 @@ __all__ = ["BaseModel", "base_key", "base_model"]
 _VERSION = 1
 """Raised whenever a change of the code would train other weights from the same configuration."""
 _SAVE_SECONDS = 20.0
+_SMALL_BATCH = 1 << 16
+"""Pixels times channels of a batch."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +117,21 @@ def _check_outputs(model: nn.Module, dataset: Dataset) -> None:
         )
 
 
+@contextmanager
+def _threads(dataset: Dataset, recipe: Recipe) -> Iterator[None]:
+    """One thread where a batch is so small that threads wait for each other longer than they compute.
+
+    On the digits two threads are no faster on an idle machine and many times slower on a busy one.
+    """
+    before = torch.get_num_threads()
+    if recipe.batch_size * math.prod(dataset.image_shape) < _SMALL_BATCH:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _train(
     key: str, space: SpaceConfig, dataset: Dataset, model: nn.Module, on_epoch: Callable[[EpochReport], None] | None
 ) -> float:
@@ -130,11 +149,12 @@ def _train(
     trainer = Trainer(model, dataset, space.base.recipe, on_pause=save_now_and_then)
     earlier = load_progress(key, trainer)
     report = None
-    for report in trainer.run():
-        if report.epoch < report.epochs:
-            save_now_and_then()
-        if on_epoch:
-            on_epoch(report)
+    with _threads(dataset, space.base.recipe):
+        for report in trainer.run():
+            if report.epoch < report.epochs:
+                save_now_and_then()
+            if on_epoch:
+                on_epoch(report)
     record = {
         "model": space.model.model_dump(mode="json"),
         "data": dataset.name,

@@ -15,7 +15,7 @@ from autoprune.config.schema import (
     UniformControllerConfig,
 )
 from autoprune.controllers import registry
-from autoprune.driver import Session
+from autoprune.driver.session import Session
 from autoprune.executors import SerialExecutor
 from autoprune.space.decoding import Decoder
 from autoprune.store import Store, new_owner, open_store

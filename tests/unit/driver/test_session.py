@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from toy_search import Recorder, ToyController, ToyEvaluator, history, open_session, top1_of
 
-from autoprune.driver import Session
 from autoprune.driver.lease_keeper import LeaseKeeper
+from autoprune.driver.session import Session
 from autoprune.errors import Conflict, SearchAborted
 from autoprune.executors import SerialExecutor
 from autoprune.store import Store, new_owner, open_store

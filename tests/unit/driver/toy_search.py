@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from autoprune.config.schema import LimitsConfig
-from autoprune.driver import Session
+from autoprune.driver.session import Session
 from autoprune.errors import ConfigError
 from autoprune.store import Store, new_owner
 from autoprune.types import Candidate, Constraint, Measurement, Objective, Proposal, Trial
