@@ -10,13 +10,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from autoprune.analysis.metrics import axis, ordered, require_known
-from autoprune.analysis.pareto import comparable, pareto_front
+from autoprune.analysis.pareto import front_order, metric_columns
 from autoprune.analysis.selection import meets
 from autoprune.errors import ConfigError
 from autoprune.types import Constraint, Objective, Trial, TrialState
 
-__all__ = ["Front", "build_front", "write_csv"]
+__all__ = ["Front", "build_front", "front_axes", "front_rows", "write_csv"]
 
 
 @dataclass(frozen=True)
@@ -92,23 +94,52 @@ def build_front(
 
     Raises ConfigError when the axes are the same metric, or when trials are there and none has measured a metric.
     """
-    axes = (axis(x), axis(y))
-    if axes[0].metric == axes[1].metric:
-        raise ConfigError(f"both axes are {axes[0].metric!r}.", "Choose two metrics, such as --x macs --y top1.")
-    complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]
+    axes = front_axes(x, y)
+    complete = sorted((t for t in trials if t.state is TrialState.COMPLETE), key=lambda trial: trial.number)
+    asked = [*(each.metric for each in axes), *(each.metric for each in constraints)]
+    rows, considered = np.empty(0, np.int64), 0
     if complete:
-        measured = {name for trial in complete for name in trial.metrics}
-        require_known([axes[0].metric, axes[1].metric, *(each.metric for each in constraints)], measured)
-    allowed = [trial for trial in complete if meets(trial, constraints, baseline)]
+        require_known(asked, {name for trial in complete for name in trial.metrics})
+        rows, considered = front_rows(metric_columns(complete, asked), axes, constraints, baseline)
     return Front(
         search=search,
         x=axes[0],
         y=axes[1],
         baseline=dict(baseline),
-        trials=tuple(pareto_front(allowed, axes)),
-        considered=len(comparable(allowed, axes)),
+        trials=tuple(complete[row] for row in rows),
+        considered=considered,
         constraints=tuple(constraints),
     )
+
+
+def front_axes(x: str, y: str) -> tuple[Objective, Objective]:
+    """The two axes from their texts. Raises ConfigError when they are the same metric."""
+    axes = (axis(x), axis(y))
+    if axes[0].metric == axes[1].metric:
+        raise ConfigError(f"both axes are {axes[0].metric!r}.", "Choose two metrics, such as --x macs --y top1.")
+    return axes
+
+
+def front_rows(
+    metrics: Mapping[str, np.ndarray],
+    axes: Sequence[Objective],
+    constraints: Sequence[Constraint],
+    baseline: Mapping[str, float],
+) -> tuple[np.ndarray, int]:
+    """Rows on the front, (front,) int64 in its order, and how many rows met the constraints and have both axes.
+
+    Args:
+        metrics: columns (N,) float64 in the order of trial numbers, NaN where a trial is not COMPLETE or lacks the
+            metric: those of the axes and of the constraints.
+    """
+    usable = meets(metrics, constraints, baseline)
+    for each in axes:
+        usable &= np.isfinite(metrics[each.metric])
+    rows = np.flatnonzero(usable)
+    points = np.empty((len(rows), len(axes)), order="F")
+    for column, each in enumerate(axes):
+        np.multiply(metrics[each.metric][rows], each.sign, out=points[:, column])
+    return rows[front_order(points, axes)], len(rows)
 
 
 def write_csv(front: Front, path: str | Path) -> Path:

@@ -6,11 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from autoprune.analysis.metrics import finite, format_difference, format_value, require_known
+from autoprune.analysis.pareto import metric_columns
 from autoprune.errors import ConfigError, NothingFeasible
 from autoprune.types import Constraint, Objective, Trial, TrialState
 
-__all__ = ["Selection", "meets", "select"]
+__all__ = ["Choice", "Selection", "choose", "meets", "nothing_complete", "nothing_feasible", "select"]
 
 
 @dataclass(frozen=True)
@@ -24,9 +27,57 @@ class Selection:
     """Complete trials of the search."""
 
 
-def meets(trial: Trial, constraints: Sequence[Constraint], baseline: Mapping[str, float]) -> bool:
-    """Every constraint holds. Raises ConfigError when one is relative to a metric that the baseline lacks."""
-    return _total_miss(trial, constraints, baseline) == 0.0
+@dataclass(frozen=True)
+class Choice:
+    """A row of metric columns: the best one within the budgets, or else the nearest to them."""
+
+    row: int
+    feasible: bool
+    ranked: int
+    """Rows with a finite objective."""
+
+
+def meets(
+    metrics: Mapping[str, np.ndarray], constraints: Sequence[Constraint], baseline: Mapping[str, float]
+) -> np.ndarray:
+    """Whether every constraint holds, by row: (N,) bool. A constraint on a missing metric (NaN) does not hold.
+
+    Args:
+        metrics: at least one column (N,), and those that the constraints name.
+
+    Raises ConfigError when a constraint is relative to a metric that the baseline lacks.
+    """
+    held = np.ones(len(next(iter(metrics.values()))), dtype=bool)
+    for constraint in constraints:
+        held &= _over(constraint, metrics, baseline) <= 0
+    return held
+
+
+def choose(
+    metrics: Mapping[str, np.ndarray],
+    constraints: Sequence[Constraint],
+    baseline: Mapping[str, float],
+    objective: Objective,
+) -> Choice:
+    """The best row by ``objective`` among those that meet every constraint, or the nearest miss.
+
+    Args:
+        metrics: columns (N,) float64 in the order of trial numbers, NaN where a trial is not COMPLETE or lacks the
+            metric: the objective's, ``macs`` (for ties) and those of the constraints.
+
+    Raises NothingFeasible when no row has a finite objective, ConfigError as ``meets`` does.
+    """
+    finite_rows = np.isfinite(metrics[objective.metric])
+    ranked = int(np.count_nonzero(finite_rows))
+    if not ranked:
+        raise NothingFeasible(f"no complete trial has a finite {objective.metric!r}.", "Choose another objective.")
+    rows = np.flatnonzero(finite_rows & meets(metrics, constraints, baseline))
+    feasible = len(rows) > 0
+    if not feasible:
+        rows = np.flatnonzero(finite_rows)
+        misses = _total_miss(metrics, constraints, baseline)[rows]
+        rows = rows[misses == misses.min()]
+    return Choice(_best(rows, metrics, objective), feasible, ranked)
 
 
 def select(
@@ -42,54 +93,72 @@ def select(
     Raises ConfigError for a metric that no trial measured, NothingFeasible when no trial meets all constraints; its
     message names the trial with the smallest sum of relative misses and each constraint that it misses.
     """
-    complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]
+    complete = sorted((t for t in trials if t.state is TrialState.COMPLETE), key=lambda trial: trial.number)
     if not complete:
-        raise NothingFeasible(
-            "there is no complete trial to select from.", "Run or resume the search, then select again."
-        )
-    measured = {name for trial in complete for name in trial.metrics}
-    require_known([objective.metric, *(constraint.metric for constraint in constraints)], measured)
-    ranked = [trial for trial in complete if finite(trial.metrics, objective.metric)]
-    feasible = [trial for trial in ranked if meets(trial, constraints, baseline)]
-    if feasible:
-        return min(feasible, key=lambda trial: _order(trial, objective))
-    raise _nothing(ranked, constraints, baseline, objective)
+        raise nothing_complete()
+    asked = [objective.metric, *(constraint.metric for constraint in constraints)]
+    require_known(asked, {name for trial in complete for name in trial.metrics})
+    choice = choose(metric_columns(complete, [*asked, "macs"]), constraints, baseline, objective)
+    chosen = complete[choice.row]
+    if not choice.feasible:
+        raise nothing_feasible(chosen, choice.ranked, constraints, baseline)
+    return chosen
 
 
-def _order(trial: Trial, objective: Objective) -> tuple[float, float, int]:
-    macs = trial.metrics["macs"] if finite(trial.metrics, "macs") else math.inf
-    return objective.sign * trial.metrics[objective.metric], macs, trial.number
+def nothing_complete() -> NothingFeasible:
+    return NothingFeasible("there is no complete trial to select from.", "Run or resume the search, then select again.")
 
 
-def _total_miss(trial: Trial, constraints: Sequence[Constraint], baseline: Mapping[str, float]) -> float:
-    return sum(_miss(constraint, trial, baseline) for constraint in constraints)
+def nothing_feasible(
+    nearest: Trial, ranked: int, constraints: Sequence[Constraint], baseline: Mapping[str, float]
+) -> NothingFeasible:
+    """Says which of ``ranked`` trials came nearest, and what it misses."""
+    budgets = " and ".join(f"'{constraint}'" for constraint in constraints)
+    misses = [
+        _describe(constraint, nearest, baseline)
+        for constraint in constraints
+        if constraint.miss(nearest.metrics, baseline)
+    ]
+    return NothingFeasible(
+        f"none of {ranked} complete trials meets {budgets}. Nearest: trial {nearest.number} misses "
+        + "; ".join(misses)
+        + ".",
+        "Loosen a budget by that much, or search longer with the budgets as constraints.",
+    )
 
 
-def _miss(constraint: Constraint, trial: Trial, baseline: Mapping[str, float]) -> float:
+def _over(constraint: Constraint, metrics: Mapping[str, np.ndarray], baseline: Mapping[str, float]) -> np.ndarray:
+    """By how much each row is beyond the bound; NaN where that is not known."""
     if constraint.relative and not finite(baseline, constraint.metric):
         raise ConfigError(
             f"constraint '{constraint}' is relative to the baseline, which has no {constraint.metric!r}.",
             "Write the bound as a number.",
         )
-    return constraint.miss(trial.metrics, baseline)
+    values, bound = metrics[constraint.metric], constraint.bound(baseline)
+    with np.errstate(invalid="ignore"):  # infinity minus infinity
+        return values - bound if constraint.op == "<=" else bound - values
 
 
-def _nothing(
-    trials: Sequence[Trial], constraints: Sequence[Constraint], baseline: Mapping[str, float], objective: Objective
-) -> NothingFeasible:
-    budgets = " and ".join(f"'{constraint}'" for constraint in constraints)
-    if not trials:
-        return NothingFeasible(f"no complete trial has a finite {objective.metric!r}.", "Choose another objective.")
-    nearest = min(trials, key=lambda trial: (_total_miss(trial, constraints, baseline), _order(trial, objective)))
-    misses = [
-        _describe(constraint, nearest, baseline) for constraint in constraints if _miss(constraint, nearest, baseline)
-    ]
-    return NothingFeasible(
-        f"none of {len(trials)} complete trials meets {budgets}. Nearest: trial {nearest.number} misses "
-        + "; ".join(misses)
-        + ".",
-        "Loosen a budget by that much, or search longer with the budgets as constraints.",
-    )
+def _total_miss(
+    metrics: Mapping[str, np.ndarray], constraints: Sequence[Constraint], baseline: Mapping[str, float]
+) -> np.ndarray:
+    """The sum of ``Constraint.miss`` over the constraints, by row."""
+    total = np.zeros(len(next(iter(metrics.values()))))
+    for constraint in constraints:
+        over, bound = _over(constraint, metrics, baseline), abs(constraint.bound(baseline))
+        with np.errstate(invalid="ignore"):
+            missed = over / bound if bound else np.full(len(over), np.inf)
+        total += np.where(over > 0, missed, np.where(np.isnan(over), np.inf, 0.0))
+    return total
+
+
+def _best(rows: np.ndarray, metrics: Mapping[str, np.ndarray], objective: Objective) -> int:
+    """Among ``rows`` (ascending), by the objective, then by fewer macs, then the first."""
+    values = objective.sign * metrics[objective.metric][rows]
+    rows = rows[values == values.min()]
+    macs = metrics["macs"][rows]
+    macs = np.where(np.isfinite(macs), macs, np.inf)
+    return int(rows[macs == macs.min()][0])
 
 
 def _describe(constraint: Constraint, trial: Trial, baseline: Mapping[str, float]) -> str:

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from autoprune.analysis.front import Front, build_front
-from autoprune.analysis.selection import Selection
-from autoprune.analysis.selection import select as best_trial
+import numpy as np
+
+from autoprune.analysis.front import Front, front_axes, front_rows
+from autoprune.analysis.metrics import require_known
+from autoprune.analysis.pareto import reference_point, volume_history
+from autoprune.analysis.selection import Selection, choose, nothing_complete, nothing_feasible
 from autoprune.api.stores import open_at, store_url
 from autoprune.config.expressions import parse_constraint
 from autoprune.errors import ConfigError, did_you_mean
 from autoprune.types import Constraint, Objective, SearchRecord, Trial, TrialState
 
-__all__ = ["front", "report", "searches", "select", "trials"]
+if TYPE_CHECKING:
+    from autoprune.store import MetricColumns, Store
+
+__all__ = ["front", "history", "report", "searches", "select", "trials"]
 
 
 def searches(store: str | None = None) -> list[SearchRecord]:
@@ -38,9 +45,42 @@ def front(name: str, *, x: str = "macs", y: str = "top1", where: Sequence[str] =
     """
     constraints = _constraints(where)
     with open_at(store_url(store), read_only=True) as opened:
-        record = opened.search(name)
-        complete = opened.trials(name, states=[TrialState.COMPLETE])
-    return build_front(name, complete, baseline=record.baseline, x=x, y=y, constraints=constraints)
+        baseline = opened.baseline(name)
+        axes = front_axes(x, y)
+        asked = [each.metric for each in (*axes, *constraints)]
+        found = opened.metric_columns(name, asked)
+        members, considered = [], 0
+        if found.complete.any():
+            _require_measured(opened, name, asked, found)
+            rows, considered = front_rows(found.values, axes, constraints, baseline)
+            members = _in_order(opened, name, found.numbers[rows])
+    return Front(name, axes[0], axes[1], baseline, tuple(members), considered, tuple(constraints))
+
+
+def history(
+    name: str, *, x: str = "macs", y: str = "top1", store: str | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The hypervolume of two metrics after each trial: numbers (N,), volumes (N,), and the reference point (2,).
+
+    The reference lies a tenth of the range beyond the worst complete trial. Trials count in the order of their
+    numbers; one that is not COMPLETE or lacks a metric repeats the value before it, or is left out.
+    Raises NotFound for an unknown search, ConfigError for a metric that no trial has.
+    """
+    with open_at(store_url(store), read_only=True) as opened:
+        opened.baseline(name)
+        axes = front_axes(x, y)
+        asked = [each.metric for each in axes]
+        found = opened.metric_columns(name, asked)
+        if found.complete.any():
+            _require_measured(opened, name, asked, found)
+    points = np.empty((len(found.numbers), 2), order="F")
+    for column, each in enumerate(axes):
+        np.multiply(found.values[each.metric], each.sign, out=points[:, column])
+    usable = np.isfinite(points).all(axis=1)
+    if not usable.any():
+        return found.numbers, np.zeros(len(points)), np.full(2, np.nan)
+    corner = reference_point(points[usable])
+    return found.numbers, volume_history(points, corner), corner
 
 
 def select(
@@ -62,10 +102,17 @@ def select(
     constraints = _constraints(where)
     _refuse_test_metrics([objective.metric, *(item.metric for item in constraints)])
     with open_at(store_url(store), read_only=True) as opened:
-        record = opened.search(name)
-        complete = opened.trials(name, states=[TrialState.COMPLETE])
-    trial = best_trial(complete, constraints, record.baseline, objective)
-    return Selection(search=name, trial=trial, baseline=record.baseline, considered=len(complete))
+        baseline = opened.baseline(name)
+        asked = [objective.metric, *(item.metric for item in constraints)]
+        found = opened.metric_columns(name, [*asked, "macs"])
+        if not found.complete.any():
+            raise nothing_complete()
+        _require_measured(opened, name, asked, found)
+        choice = choose(found.values, constraints, baseline, objective)
+        trial = opened.trial(name, int(found.numbers[choice.row]))
+    if not choice.feasible:
+        raise nothing_feasible(trial, choice.ranked, constraints, baseline)
+    return Selection(search=name, trial=trial, baseline=baseline, considered=int(found.complete.sum()))
 
 
 def report(name: str, *, store: str | None = None, out: str | Path | None = None) -> Path:
@@ -77,6 +124,17 @@ def report(name: str, *, store: str | None = None, out: str | Path | None = None
         folder = Path(out) if out is not None else Path(str(record.config.get("output", "results"))) / name
         write_files(record, opened.trials(name), folder)
     return folder
+
+
+def _require_measured(opened: Store, name: str, asked: Sequence[str], found: MetricColumns) -> None:
+    """Raise ConfigError for the first metric that no complete trial has; the store is asked only when in doubt."""
+    if any(np.isnan(found.values[metric]).all() for metric in asked):
+        require_known(asked, opened.measured(name))
+
+
+def _in_order(opened: Store, name: str, numbers: np.ndarray) -> list[Trial]:
+    by_number = {trial.number: trial for trial in opened.trials(name, numbers=numbers.tolist())}
+    return [by_number[number] for number in numbers.tolist()]
 
 
 def _constraints(where: Sequence[str]) -> list[Constraint]:

@@ -33,7 +33,8 @@ def open_store(url: str, *, read_only: bool = False) -> Store:
     """
     path = _sqlite_path(url)
     if read_only:
-        return Store(_open_reading(path), str(path), read_only=True)
+        engine, version = _open_reading(path)
+        return Store(engine, str(path), read_only=True, has_packs=version >= 2)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -59,8 +60,11 @@ def _sqlite_path(url: str) -> Path:
     return Path(parsed.database).expanduser()
 
 
-def _open_reading(path: Path) -> Engine:
-    """A database in WAL mode needs two files beside it; where they cannot be made, it is read as it lies."""
+def _open_reading(path: Path) -> tuple[Engine, int]:
+    """The engine, and the store's version.
+
+    A database in WAL mode needs two files beside it; where they cannot be made, it is read as it lies.
+    """
     if not path.exists():
         raise NotFound(f"no store at {str(path)!r}.", "Run 'autoprune search' first, or pass --store sqlite:///PATH.")
     try:
@@ -71,15 +75,15 @@ def _open_reading(path: Path) -> Engine:
     return _reading_engine(path, "ro&immutable=1")
 
 
-def _reading_engine(path: Path, mode: str) -> Engine:
+def _reading_engine(path: Path, mode: str) -> tuple[Engine, int]:
     engine = _engine(lambda: _connect(path, mode))
     try:
         with told_to_people(str(path)), engine.connect() as connection, connection.begin():
-            _check_version(connection, str(path), oldest=tables.SCHEMA_VERSION)
+            version = _check_version(connection, str(path), oldest=tables.OLDEST_READABLE)
     except StoreError:
         engine.dispose()
         raise
-    return engine
+    return engine, version
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
@@ -141,7 +145,7 @@ def _check_version(connection: Connection, where: str, oldest: int) -> int:
         )
     if version < oldest:
         raise StoreError(
-            f"store {where!r} has schema version {version}; this autoprune reads {tables.SCHEMA_VERSION}.",
+            f"store {where!r} has schema version {version}; this autoprune reads {oldest} and newer.",
             "Open it once for writing (any 'autoprune search' on it) to bring it up to date.",
         )
     return version

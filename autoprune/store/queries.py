@@ -1,22 +1,21 @@
-"""Reading: searches, trials, and the columns that fronts are made of. Functions of an open connection."""
+"""Reading searches and trials. Functions of an open connection."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
-import numpy as np
 from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, select
 from sqlalchemy.engine import Row
 
-from autoprune.errors import ConfigError, NotFound, did_you_mean
+from autoprune.errors import NotFound, did_you_mean
 from autoprune.store.rows import search_from, trial_from
 from autoprune.store.tables import metrics, searches, trials
-from autoprune.types import Constraint, SearchRecord, Trial, TrialState
+from autoprune.types import SearchRecord, Trial, TrialState
 
-__all__ = ["columns", "lookup", "search_record", "search_records", "search_row", "trials_of"]
+__all__ = ["lookup", "search_record", "search_records", "search_row", "trials_of"]
 
 _CHUNK = 500
 """Numbers in one IN list."""
@@ -115,62 +114,3 @@ def lookup(connection: Connection, evaluation_digest: str, candidate_digest: str
         return None
     query = select(trials).where(trials.c.search_id == row.search_id, trials.c.number == row.number)
     return row.name, _with_metrics(connection, query, row.search_id, metrics.c.added.is_(False))[0]
-
-
-# --- columns ---------------------------------------------------------------------------------------------------------
-
-
-def columns(
-    connection: Connection,
-    search_id: int,
-    names: Sequence[str],
-    constraints: Sequence[Constraint] = (),
-    baseline: Mapping[str, float] | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Metrics of the COMPLETE trials that meet the constraints and have all of ``names``.
-
-    Returns the trial numbers, (N,) int64 ascending, and the values, (N, len(names)) float64. Raises ConfigError when a
-    relative constraint names a metric that the baseline lacks.
-    """
-    bounds = _bounds(constraints, baseline or {})
-    state = select(trials.c.number).where(trials.c.search_id == search_id, trials.c.state == TrialState.COMPLETE.value)
-    kept = np.array(connection.execute(state).scalars().all(), np.int64)
-    kept.sort()
-    found: dict[str, np.ndarray] = {}
-    for name in dict.fromkeys([*bounds, *names]):
-        numbers, values = _column(connection, search_id, name, bounds.get(name, ()))
-        position = np.searchsorted(numbers, kept)
-        position[position == len(numbers)] = 0
-        present = numbers[position] == kept if len(numbers) else np.zeros(len(kept), bool)
-        kept = kept[present]
-        found = {key: column[present] for key, column in found.items()}
-        found[name] = values[position[present]]
-    return kept, np.stack([found[name] for name in names], axis=1) if names else np.empty((len(kept), 0))
-
-
-def _column(
-    connection: Connection, search_id: int, name: str, bounds: Iterable[tuple[str, float]]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers ascending, and values, of one metric within its bounds."""
-    query = select(metrics.c.number, metrics.c.value).where(
-        metrics.c.search_id == search_id, metrics.c.name == name, metrics.c.value.is_not(None)
-    )
-    for op, bound in bounds:
-        query = query.where(metrics.c.value <= bound if op == "<=" else metrics.c.value >= bound)
-    rows = connection.execute(query).all()
-    pairs = tuple(zip(*rows, strict=True)) or ((), ())
-    numbers, values = np.array(pairs[0], np.int64), np.array(pairs[1], np.float64)
-    order = np.argsort(numbers)
-    return numbers[order], values[order]
-
-
-def _bounds(constraints: Sequence[Constraint], baseline: Mapping[str, float]) -> dict[str, list[tuple[str, float]]]:
-    bounds: dict[str, list[tuple[str, float]]] = defaultdict(list)
-    for constraint in constraints:
-        if constraint.relative and constraint.metric not in baseline:
-            raise ConfigError(
-                f"constraint '{constraint}': the baseline has no metric {constraint.metric!r}.",
-                did_you_mean(constraint.metric, baseline),
-            )
-        bounds[constraint.metric].append((constraint.op, constraint.bound(baseline)))
-    return bounds

@@ -1,19 +1,53 @@
 """The tables, and the version that they carry.
 
 Times are seconds since the epoch, UTC. A metric that is not a number is NULL, because SQLite has no NaN.
+Trials and metrics are rows; ``packs`` and ``packed_metrics`` repeat finished ones as arrays for queries over all of
+them, and can be made anew from the rows at any time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from sqlalchemy import Boolean, Column, Connection, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Connection,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
 
-__all__ = ["MIGRATIONS", "SCHEMA_VERSION", "metadata", "metrics", "schema_version", "searches", "trials"]
+__all__ = [
+    "MIGRATIONS",
+    "OLDEST_READABLE",
+    "SCHEMA_VERSION",
+    "metadata",
+    "metrics",
+    "packed_metrics",
+    "packs",
+    "schema_version",
+    "searches",
+    "trials",
+]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
-MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {}
+OLDEST_READABLE = 1
+"""Older stores must be opened for writing once before they can be read."""
+
+
+def _add_packs(connection: Connection) -> None:
+    metadata.create_all(connection, tables=[packs, packed_metrics])
+
+
+MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {1: _add_packs}
 """Version -> the step that brings a store of that version to the next one."""
 
 metadata = MetaData()
@@ -75,4 +109,25 @@ metrics = Table(
     # Covers "which trials have macs <= x": no look-up in the table itself.
     Index("metrics_by_value", "search_id", "name", "value", "number"),
     sqlite_with_rowid=False,
+)
+
+packs = Table(
+    "packs",
+    metadata,
+    Column("search_id", ForeignKey("searches.id"), primary_key=True, autoincrement=False),
+    # Number of the first trial; the pack holds as many as ``states`` has bytes, without gaps.
+    Column("start", Integer, primary_key=True, autoincrement=False),
+    # One byte a trial, see ``packs.CODES``.
+    Column("states", LargeBinary, nullable=False),
+)
+
+packed_metrics = Table(
+    "packed_metrics",
+    metadata,
+    Column("search_id", ForeignKey("searches.id"), primary_key=True, autoincrement=False),
+    Column("name", String(100), primary_key=True),
+    Column("start", Integer, primary_key=True, autoincrement=False),
+    # float64, little endian, one a trial: NaN where the trial is not COMPLETE or the metric is absent or not a number.
+    # A pack has the metric when one of its COMPLETE trials has.
+    Column("content", LargeBinary, nullable=False),
 )

@@ -8,7 +8,15 @@ import moocore
 import numpy as np
 import pytest
 
-from autoprune.analysis.pareto import hypervolume, hypervolume_history, minimised, pareto_front, reference_point
+from autoprune.analysis.pareto import (
+    front_order,
+    hypervolume,
+    hypervolume_history,
+    minimised,
+    pareto_front,
+    reference_point,
+    volume_history,
+)
 from autoprune.errors import ConfigError
 from autoprune.types import Candidate, Objective, Trial, TrialState
 
@@ -77,6 +85,35 @@ def test_two_objectives_agree_with_moocore_on_many_points() -> None:
         assert {each.number for each in pareto_front(trials, [TOP1, MACS])} == expected
 
 
+def clouds(rng: np.random.Generator, count: int) -> dict[str, np.ndarray]:
+    """Points (count, 2) of shapes that a shortcut might get wrong."""
+    x = rng.random(count)
+    line = np.stack([x, 1 - x], axis=1)
+    return {
+        "anywhere": rng.random((count, 2)),
+        "ties": rng.integers(0, 30, (count, 2)).astype(float),
+        "all on the front": line,
+        "near the front": line + 0.01 * rng.random((count, 2)) ** 4,
+        "equal": np.ones((count, 2)),
+        "better and better": rng.random((count, 2)) - np.linspace(0, 3, count)[:, None],
+        "worse and worse": rng.random((count, 2)) + np.linspace(0, 3, count)[:, None],
+        "one good point off the sample": np.where(np.arange(count)[:, None] == 1, -1.0, rng.random((count, 2))),
+    }
+
+
+@pytest.mark.parametrize("count", [19_999, 20_000, 50_001])
+def test_fronts_of_many_points_agree_with_moocore(count: int) -> None:
+    for shape, points in clouds(np.random.default_rng(count), count).items():
+        found = front_order(points, [MACS, PARAMS])
+        assert sorted(found.tolist()) == np.flatnonzero(moocore.is_nondominated(points)).tolist(), shape
+        assert (np.diff(points[found, 0]) > 0).all(), shape
+
+
+def test_one_objective_of_many_points() -> None:
+    points = np.random.default_rng(0).integers(1, 1000, (30_000, 1)).astype(float)
+    assert front_order(points, [MACS]).tolist() == [int(points[:, 0].argmin())]
+
+
 def test_only_complete_trials_with_finite_metrics_take_part() -> None:
     trials = [
         trial(0, TrialState.STOPPED, top1=0.99, macs=1.0),
@@ -119,6 +156,19 @@ def test_history_is_the_hypervolume_of_every_prefix(objectives: list[Objective])
         assert history[end - 1] == pytest.approx(hypervolume(minimised(prefix, objectives), corner), rel=1e-12)
     assert history[10] == history[9]
     assert history[20] == history[19]
+
+
+def test_history_of_many_points() -> None:
+    for shape, points in clouds(np.random.default_rng(1), 3000).items():
+        points[::7] = [math.nan, 0.0]
+        points[::11] = [-math.inf, -math.inf]
+        corner = np.nanquantile(points[np.isfinite(points).all(axis=1)], 0.9, axis=0)
+        history = volume_history(points, corner)
+        for end in (1, 3, 1023, 1024, 1025, 2048, 3000):
+            prefix = points[:end]
+            expected = hypervolume(prefix[np.isfinite(prefix).all(axis=1)], corner)
+            assert history[end - 1] == pytest.approx(expected, rel=1e-9), shape
+        assert (np.diff(history) >= 0).all()
 
 
 def test_reference_point_leaves_room_beyond_the_worst() -> None:

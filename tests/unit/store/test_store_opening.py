@@ -146,7 +146,7 @@ def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path, read_only: boo
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE schema_version SET version = 99")
     connection.close()
-    with pytest.raises(StoreError, match=r"schema version 99; .* up to 1.*upgrade"):
+    with pytest.raises(StoreError, match=r"schema version 99; .* up to 2.*upgrade"):
         open_store(url(path), read_only=read_only)
 
 
@@ -154,17 +154,18 @@ def test_an_older_schema_is_migrated_step_by_step(tmp_path: Path, monkeypatch: p
     path = tmp_path / "a.db"
     fill(path)
     steps = {
-        1: lambda connection: connection.exec_driver_sql("ALTER TABLE trials ADD COLUMN colour TEXT"),
-        2: lambda connection: connection.exec_driver_sql("UPDATE trials SET colour = 'blue'"),
+        2: lambda connection: connection.exec_driver_sql("ALTER TABLE trials ADD COLUMN colour TEXT"),
+        3: lambda connection: connection.exec_driver_sql("UPDATE trials SET colour = 'blue'"),
     }
-    monkeypatch.setattr(connect.tables, "SCHEMA_VERSION", 3)
+    monkeypatch.setattr(connect.tables, "SCHEMA_VERSION", 4)
+    monkeypatch.setattr(connect.tables, "OLDEST_READABLE", 3)
     monkeypatch.setattr(connect.tables, "MIGRATIONS", steps)
     with pytest.raises(StoreError, match="Open it once for writing"):
         open_store(url(path), read_only=True)
     open_store(url(path)).close()
     connection = sqlite3.connect(path)
     assert connection.execute("SELECT colour FROM trials").fetchall() == [("blue",)]
-    assert connection.execute("SELECT version FROM schema_version").fetchall() == [(3,)]
+    assert connection.execute("SELECT version FROM schema_version").fetchall() == [(4,)]
     connection.close()
 
 
@@ -172,11 +173,11 @@ def test_a_migration_that_fails_leaves_the_store_as_it_was(tmp_path: Path, monke
     path = tmp_path / "a.db"
     fill(path)
     steps = {
-        1: lambda connection: connection.exec_driver_sql("ALTER TABLE trials ADD COLUMN colour TEXT"),
-        2: lambda connection: connection.exec_driver_sql("UPDATE nothing SET colour = 'blue'"),
+        2: lambda connection: connection.exec_driver_sql("ALTER TABLE trials ADD COLUMN colour TEXT"),
+        3: lambda connection: connection.exec_driver_sql("UPDATE nothing SET colour = 'blue'"),
     }
     with monkeypatch.context() as patched:
-        patched.setattr(connect.tables, "SCHEMA_VERSION", 3)
+        patched.setattr(connect.tables, "SCHEMA_VERSION", 4)
         patched.setattr(connect.tables, "MIGRATIONS", steps)
         with pytest.raises(StoreError):
             open_store(url(path))

@@ -1,0 +1,195 @@
+"""Metrics of all trials of a search as arrays: from packs, and from the rows of trials that are not packed yet."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+from sqlalchemy import ColumnElement, Connection, Table, select
+
+from autoprune.errors import ConfigError, did_you_mean
+from autoprune.store import packs as packing
+from autoprune.store.tables import metrics, packed_metrics, packs, trials
+from autoprune.types import Constraint, TrialState
+
+__all__ = ["MetricColumns", "complete_columns", "measured", "within"]
+
+Range = tuple[int | None, int | None]
+"""Numbers from the first (included) to the second (not); None is open."""
+
+
+@dataclass(frozen=True, eq=False)
+class MetricColumns:
+    """Trials of a search by number, and their metrics. It may hold trials that are not COMPLETE, without metrics."""
+
+    numbers: np.ndarray
+    """(N,) int64, ascending."""
+    complete: np.ndarray
+    """(N,) bool."""
+    values: Mapping[str, np.ndarray]
+    """Metric -> (N,) float64; NaN where the trial is not COMPLETE or the metric is absent or not a number."""
+
+
+def complete_columns(
+    connection: Connection, search_id: int, names: Iterable[str], *, has_packs: bool = True
+) -> MetricColumns:
+    """The metrics ``names`` of all COMPLETE trials."""
+    packed = _packed_states(connection, search_id) if has_packs else {}
+    ranges = _not_packed(packed)
+    loose = _loose_numbers(connection, search_id, ranges)
+    sizes = [len(states) for states in packed.values()]
+    numbers = np.concatenate(
+        [*(np.arange(start, start + size) for start, size in zip(packed, sizes, strict=True)), loose]
+    )
+    complete = np.ones(len(numbers), dtype=bool)
+    head = len(numbers) - len(loose)
+    np.equal(np.frombuffer(b"".join(packed.values()), np.uint8), packing.COMPLETE, out=complete[:head])
+    offsets = dict(zip(packed, accumulate([0, *sizes[:-1]]), strict=True)) if packed else {}
+    values = {}
+    for name in dict.fromkeys(names):
+        column = np.full(len(numbers), np.nan)
+        _fill_packed(connection, search_id, name, offsets, column[:head])
+        _fill_loose(connection, search_id, name, ranges, loose, column[head:])
+        values[name] = column
+    return _sorted(MetricColumns(numbers, complete, values), head)
+
+
+def within(
+    found: MetricColumns,
+    names: Sequence[str],
+    constraints: Sequence[Constraint],
+    baseline: Mapping[str, float],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers (N,) and values (N, names) of the COMPLETE trials that meet the constraints and have all ``names``.
+
+    Raises ConfigError when a relative constraint names a metric that the baseline lacks.
+    """
+    kept = found.complete.copy()
+    for name in names:
+        kept &= ~np.isnan(found.values[name])
+    for constraint in constraints:
+        column, bound = found.values[constraint.metric], _bound(constraint, baseline)
+        kept &= column <= bound if constraint.op == "<=" else column >= bound
+    table = np.empty((int(kept.sum()), len(names)))
+    for place, name in enumerate(names):
+        table[:, place] = found.values[name][kept]
+    return found.numbers[kept], table
+
+
+def measured(connection: Connection, search_id: int, *, has_packs: bool = True) -> set[str]:
+    """Names of the metrics that a COMPLETE trial has, be it as NaN."""
+    packed = _packed_states(connection, search_id) if has_packs else {}
+    known: set[str] = set()
+    if packed:
+        query = select(packed_metrics.c.name).where(packed_metrics.c.search_id == search_id).distinct()
+        known.update(connection.execute(query).scalars())
+    is_complete = (trials.c.search_id == metrics.c.search_id, trials.c.number == metrics.c.number)
+    for numbers in _not_packed(packed):
+        query = select(metrics.c.name).distinct().join(trials, is_complete[0] & is_complete[1])
+        query = query.where(*_in(metrics, search_id, numbers), trials.c.state == TrialState.COMPLETE.value)
+        known.update(connection.execute(query).scalars())
+    return known
+
+
+# --- packs -----------------------------------------------------------------------------------------------------------
+
+
+def _packed_states(connection: Connection, search_id: int) -> dict[int, bytes]:
+    query = select(packs.c.start, packs.c.states).where(packs.c.search_id == search_id).order_by(packs.c.start)
+    return {row[0]: row[1] for row in connection.execute(query)}
+
+
+def _fill_packed(
+    connection: Connection, search_id: int, name: str, offsets: Mapping[int, int], column: np.ndarray
+) -> None:
+    if not offsets:
+        return
+    query = select(packed_metrics.c.start, packed_metrics.c.content).where(
+        packed_metrics.c.search_id == search_id, packed_metrics.c.name == name
+    )
+    for start, content in connection.execute(query):
+        values = np.frombuffer(content, "<f8")
+        column[offsets[start] : offsets[start] + len(values)] = values
+
+
+# --- rows ------------------------------------------------------------------------------------------------------------
+
+
+def _not_packed(packed: Mapping[int, bytes]) -> list[Range]:
+    """The numbers before, between and behind the packs (ascending)."""
+    if not packed:
+        return [(None, None)]
+    ranges: list[Range] = []
+    after = 0
+    for start, states in packed.items():
+        if after < start:
+            ranges.append((after, start))
+        after = start + len(states)
+    return [*ranges, (after, None)]
+
+
+def _in(table: Table, search_id: int, numbers: Range) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = [table.c.search_id == search_id]
+    if numbers[0] is not None:
+        conditions.append(table.c.number >= numbers[0])
+    if numbers[1] is not None:
+        conditions.append(table.c.number < numbers[1])
+    return conditions
+
+
+def _loose_numbers(connection: Connection, search_id: int, ranges: Collection[Range]) -> np.ndarray:
+    """Numbers of the COMPLETE trials within the ranges, ascending."""
+    parts = []
+    for numbers in ranges:
+        query = select(trials.c.number).where(
+            *_in(trials, search_id, numbers), trials.c.state == TrialState.COMPLETE.value
+        )
+        parts.append(np.array(connection.execute(query).scalars().all(), np.int64))
+    return np.sort(np.concatenate(parts))
+
+
+def _fill_loose(
+    connection: Connection,
+    search_id: int,
+    name: str,
+    ranges: Collection[Range],
+    loose: np.ndarray,
+    column: np.ndarray,
+) -> None:
+    if not len(loose):
+        return
+    for numbers in ranges:
+        # Over a few trials the key (search, number) is the way; '' keeps the planner from walking through the metric
+        # of all trials, which is the way when none is packed.
+        this = metrics.c.name == name if numbers == (None, None) else metrics.c.name + "" == name
+        query = select(metrics.c.number, metrics.c.value).where(
+            *_in(metrics, search_id, numbers), this, metrics.c.value.is_not(None)
+        )
+        rows: Sequence[Any] = connection.execute(query).all()
+        if rows:
+            found, values = (np.array(part) for part in zip(*rows, strict=True))
+            place = np.minimum(np.searchsorted(loose, found), len(loose) - 1)
+            known = loose[place] == found
+            column[place[known]] = values[known]
+
+
+def _sorted(found: MetricColumns, head: int) -> MetricColumns:
+    """By number: the rows behind ``head`` may belong between the others."""
+    numbers = found.numbers
+    if head in (0, len(numbers)) or numbers[head - 1] < numbers[head]:
+        return found
+    order = np.argsort(numbers, kind="stable")
+    values = {name: column[order] for name, column in found.values.items()}
+    return MetricColumns(numbers[order], found.complete[order], values)
+
+
+def _bound(constraint: Constraint, baseline: Mapping[str, float]) -> float:
+    if constraint.relative and constraint.metric not in baseline:
+        raise ConfigError(
+            f"constraint '{constraint}': the baseline has no metric {constraint.metric!r}.",
+            did_you_mean(constraint.metric, baseline),
+        )
+    return constraint.bound(baseline)
