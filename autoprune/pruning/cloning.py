@@ -35,8 +35,10 @@ def clone(module: nn.Module, memo: dict[int, Any] | None = None) -> Any:
     fields = new.__dict__
     for name, value in module.__dict__.items():
         if name in _OWN_FIELDS and isinstance(value, dict):
-            same_kind = type(value)
-            fields[name] = same_kind((key, _registered(item, memo)) for key, item in value.items())
+            same_kind = type(value)  # most are hook dictionaries, and empty
+            fields[name] = (
+                same_kind((key, _registered(item, memo)) for key, item in value.items()) if value else same_kind()
+            )
         else:
             fields[name] = _value(value, memo)
     return new
@@ -57,6 +59,8 @@ def _value(value: Any, memo: dict[int, Any]) -> Any:
     kind = type(value)
     if kind in _ATOMS or (kind is tuple and all(type(item) in _ATOMS for item in value)):
         return value
+    if kind is set and not value and id(value) not in memo:  # every module has one, for its non-persistent buffers
+        return memo.setdefault(id(value), set())
     if id(value) in memo:
         return memo[id(value)]
     if isinstance(value, nn.Module):
