@@ -47,7 +47,7 @@ def front(name: str, *, x: str = "macs", y: str = "top1", where: Sequence[str] =
     with open_at(store_url(store), read_only=True) as opened:
         baseline = opened.baseline(name)
         axes = front_axes(x, y)
-        asked = [each.metric for each in (*axes, *constraints)]
+        asked = [*(each.metric for each in axes), *(each.metric for each in constraints)]
         found = opened.metric_columns(name, asked)
         members, considered = [], 0
         if found.complete.any():
