@@ -25,7 +25,8 @@ __all__ = ["FastNetwork", "chunk_size"]
 _CACHE_BYTES = 1 << 20
 """For what a layer reads and writes of one chunk. On a processor with 512 KiB of L2 a core, larger chunks were slower
 and smaller ones spent more on calls."""
-_WIDE = 32
+_WIDE_STATISTICS = 32
+_WIDE_SCALING = 256
 _Lookup = Callable[[fx.Node], Any]
 
 
@@ -45,6 +46,7 @@ class FastNetwork:
         self._norms: dict[Step, Any] = {step: modules[step.norm] for step in program.steps if step.norm}
         self._calls = {step: _call(step.node, model, modules) for step in program.steps if step.source is None}
         self._folded: dict[Step, tuple[Tensor, Tensor | None]] = {}
+        self._scales: dict[Step, _AffineMap] = {}
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Tensor]) -> None:
@@ -59,6 +61,9 @@ class FastNetwork:
             for step, conv in self._convs.items():
                 weight, bias = _folded(conv, self._norms.get(step))
                 self._folded[step] = (weight.to(self._dtype), None if bias is None else bias.to(self._dtype))
+            for step, norm in self._norms.items():
+                scale, shift = _scale_and_shift(norm, norm.running_mean, norm.running_var)
+                self._scales[step] = _AffineMap(scale.to(self._dtype), shift.to(self._dtype))
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
@@ -82,8 +87,7 @@ class FastNetwork:
         if step in self._folded:
             hidden = _convolve(self._convs[step], hidden, *self._folded[step])
         else:
-            norm = self._norms[step]
-            hidden = _normalised(norm, hidden, norm.running_mean, norm.running_var)
+            hidden = self._scales[step](hidden)
         return _finished(step, hidden, None if step.added is None else values[step.added])
 
     def _calibrate_on(self, batch: Tensor, number: int) -> None:
@@ -103,11 +107,11 @@ class FastNetwork:
         source, conv, norm = values[step.source], self._convs.get(step), self._norms.get(step)  # type: ignore[index]
         added = None if step.added is None else values[step.added]
         chunks = [source[i] for i in range(len(source))] if conv is None else _convolved(conv, source)
-        mean, variance = (None, None) if norm is None else _track(norm, chunks, number)
+        scale = None if norm is None else _AffineMap(*_scale_and_shift(norm, *_track(norm, chunks, number)))
 
         def rest(i: int, hidden: Tensor) -> Tensor:
-            if norm is not None:
-                hidden = _normalised(norm, hidden, mean, variance)
+            if scale is not None:
+                hidden = scale(hidden, in_place=conv is not None)  # what a convolution gave is nobody else's
             return _finished(step, hidden, None if added is None else added[i])
 
         return _Chunks(chunks, rest)
@@ -199,19 +203,6 @@ def _convolved(conv: nn.Conv2d, source: _Chunks) -> list[Tensor]:
     return [_convolve(conv, source[i], conv.weight, conv.bias) for i in range(len(source))]
 
 
-def _normalised(norm: _BatchNorm, hidden: Tensor, mean: Tensor | None, variance: Tensor | None) -> Tensor:
-    wide = _widened(hidden)
-    repeats = wide.shape[1] // hidden.shape[1]
-    values = (mean, variance, norm.weight, norm.bias)
-    if repeats > 1:
-        values = tuple(None if value is None else value.repeat(repeats) for value in values)  # type: ignore[assignment]
-    result = functional.batch_norm(wide, *values, False, 0.0, norm.eps)
-    if repeats == 1:
-        return result
-    count, channels, height, width = hidden.shape
-    return result.permute(0, 2, 3, 1).reshape(count, height, width, channels).permute(0, 3, 1, 2)
-
-
 def _finished(step: Step, hidden: Tensor, added: Tensor | None) -> Tensor:
     """The end of a chain, in the memory of a value that only the chain knows."""
     if added is not None:
@@ -223,21 +214,27 @@ def _folded(conv: nn.Conv2d, norm: _BatchNorm | None) -> tuple[Tensor, Tensor | 
     """Weight and bias of the one convolution that does what ``conv`` and then ``norm`` do in eval mode."""
     if norm is None:
         return conv.weight, conv.bias
-    scale = (norm.running_var.double() + norm.eps).rsqrt()  # type: ignore[union-attr]
+    scale, shift = _scale_and_shift(norm, norm.running_mean, norm.running_var)
+    bias = shift if conv.bias is None else shift + scale * conv.bias
+    return conv.weight * scale[:, None, None, None], bias
+
+
+def _scale_and_shift(norm: _BatchNorm, mean: Tensor | None, variance: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Of each channel, so that ``x * scale + shift`` is normalised by these statistics."""
+    assert mean is not None
+    assert variance is not None
+    scale = (variance.double() + norm.eps).rsqrt()
     if norm.weight is not None:
-        scale = scale * norm.weight.double()
-    shift = -norm.running_mean.double()  # type: ignore[union-attr]
-    if conv.bias is not None:
-        shift = shift + conv.bias.double()
-    shift = shift * scale
+        scale = scale * norm.weight
+    shift = -mean * scale
     if norm.bias is not None:
-        shift = shift + norm.bias.double()
-    dtype = conv.weight.dtype
-    return conv.weight * scale.to(dtype)[:, None, None, None], shift.to(dtype)
+        shift = shift + norm.bias
+    dtype = norm.running_mean.dtype  # type: ignore[union-attr]
+    return scale.to(dtype), shift.to(dtype)
 
 
 def _track(norm: _BatchNorm, chunks: Sequence[Tensor], number: int) -> tuple[Tensor, Tensor]:
-    """Mean and (biased) variance of each channel over one batch, taken into the averages over ``number`` batches."""
+    """Mean and (biased) variance of each channel over a batch, float64, taken into the averages of ``number`` batches."""
     mean, variance, count = _moments(chunks)
     if count < 2:
         raise ValueError("BatchNorm needs more than one value per channel for its statistics")
@@ -249,7 +246,7 @@ def _track(norm: _BatchNorm, chunks: Sequence[Tensor], number: int) -> tuple[Ten
         tracked.copy_(kept + value / number)
     if norm.num_batches_tracked is not None:
         norm.num_batches_tracked.fill_(number)
-    return mean.to(tracked_mean.dtype), variance.to(tracked_variance.dtype)
+    return mean, variance
 
 
 def _moments(chunks: Sequence[Tensor]) -> tuple[Tensor, Tensor, int]:
@@ -257,7 +254,7 @@ def _moments(chunks: Sequence[Tensor]) -> tuple[Tensor, Tensor, int]:
     channels = chunks[0].shape[1]
     means, variances, sizes = [], [], []
     for chunk in chunks:
-        wide = _widened(chunk)
+        wide = _widened(chunk, _WIDE_STATISTICS)
         mean, variance = torch.batch_norm_update_stats(wide, None, None, 0.0)
         means.append(mean.view(-1, channels))
         variances.append(variance.view(-1, channels))
@@ -268,8 +265,9 @@ def _moments(chunks: Sequence[Tensor]) -> tuple[Tensor, Tensor, int]:
     return mean, (weights * (torch.cat(variances).double() + (centres - mean).square())).sum(0), sum(sizes)
 
 
-def _widened(hidden: Tensor) -> Tensor:
-    """A view of a channels-last value with the channels of several pixels side by side, as if they were more channels.
+def _widened(hidden: Tensor, least: int) -> Tensor:
+    """A view of a channels-last value with the channels of several pixels side by side, as if they were more channels:
+    at least ``least``, and a multiple of 8, where the number of pixels allows.
 
     The processor's vectors hold 8 floats: the same work on 24 channels is several times faster than on 12.
     """
@@ -278,8 +276,34 @@ def _widened(hidden: Tensor) -> Tensor:
     channels = hidden.shape[1]
     pixels = hidden.numel() // channels
     side_by_side = 1
-    while (side_by_side * channels % 8 or side_by_side * channels < _WIDE) and pixels % (2 * side_by_side) == 0:
+    while (side_by_side * channels % 8 or side_by_side * channels < least) and pixels % (2 * side_by_side) == 0:
         side_by_side *= 2
-    if side_by_side == 1:
-        return hidden
-    return hidden.permute(0, 2, 3, 1).reshape(1, -1, 1, side_by_side * channels).permute(0, 3, 1, 2)
+    return hidden.permute(0, 2, 3, 1).view(1, -1, 1, side_by_side * channels).permute(0, 3, 1, 2)
+
+
+class _AffineMap:
+    """``x * scale + shift``, channel by channel."""
+
+    def __init__(self, scale: Tensor, shift: Tensor) -> None:
+        self._repeated = {len(scale): (scale, shift)}
+        self._channels = len(scale)
+
+    def __call__(self, hidden: Tensor, *, in_place: bool = False) -> Tensor:
+        wide = _widened(hidden, _WIDE_SCALING)
+        scale, shift = self._for(wide)
+        result = torch.addcmul(shift, wide, scale, out=wide) if in_place else torch.addcmul(shift, wide, scale)
+        if in_place:
+            return hidden
+        if result.shape == hidden.shape:
+            return result
+        count, channels, height, width = hidden.shape
+        return result.permute(0, 2, 3, 1).reshape(count, height, width, channels).permute(0, 3, 1, 2)
+
+    def _for(self, wide: Tensor) -> tuple[Tensor, Tensor]:
+        size = wide.shape[1]
+        if size not in self._repeated:
+            scale, shift = self._repeated[self._channels]
+            self._repeated[size] = (scale.repeat(size // len(scale)), shift.repeat(size // len(shift)))
+        shape = (1, -1) + (1,) * (wide.ndim - 2)
+        scale, shift = self._repeated[size]
+        return scale.view(shape), shift.view(shape)
