@@ -6,6 +6,7 @@ truth: a pack that is missing costs a query time and nothing else, and it can be
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -105,13 +106,15 @@ def _from_rows(connection: Connection, search_id: int, start: int) -> tuple[byte
     codes = {number: CODES.get(state, 0) for number, state in connection.execute(states).all()}
     if len(codes) < SIZE or not all(codes.values()):
         return None
-    columns: dict[str, np.ndarray] = {}
+    columns: dict[str, list[float]] = {}
     values = select(metrics.c.number, metrics.c.name, metrics.c.value).where(*_within(metrics, search_id, start))
     for number, name, value in connection.execute(values).all():
         if codes[number] == COMPLETE:
-            column = columns.setdefault(name, np.full(SIZE, np.nan, "<f8"))
-            column[number - start] = np.nan if value is None else value
-    return bytes(codes[start + i] for i in range(SIZE)), {name: column.tobytes() for name, column in columns.items()}
+            if name not in columns:
+                columns[name] = [math.nan] * SIZE
+            columns[name][number - start] = math.nan if value is None else value
+    contents = {name: np.array(column, "<f8").tobytes() for name, column in columns.items()}
+    return bytes(codes[start + i] for i in range(SIZE)), contents
 
 
 def _stored(connection: Connection, search_id: int, start: int) -> tuple[bytes, dict[str, bytes]]:
