@@ -29,6 +29,7 @@ class PruneEvaluator:
     def __init__(self, assets: Assets) -> None:
         base = base_module(assets).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._source = InheritSource(base, assets.groups, assets.ranking)
+        self._groups = assets.groups
         self._calibration = shared_tensor(assets.calibration_images)
         self._images = shared_tensor(assets.images)
         self._labels = shared_tensor(assets.labels)
@@ -42,7 +43,7 @@ class PruneEvaluator:
         """The pruned model with its starting weights and calibrated BatchNorm, in eval mode."""
         model = self._source.build(candidate)
         with torch.no_grad():
-            self.networks.network(model).calibrate(self._batches(self._calibration))
+            self.networks.network(model).calibrate(self._calibration_batches(candidate))
         return model.eval()
 
     def evaluate(self, candidate: Candidate) -> Iterator[Measurement]:
@@ -50,7 +51,7 @@ class PruneEvaluator:
         with torch.inference_mode():
             network = self.networks.network(self._source.build(candidate))
             sliced = time.perf_counter()
-            network.calibrate(self._batches(self._calibration))
+            network.calibrate(self._calibration_batches(candidate))
             network.fold()
             calibrated = time.perf_counter()
             timings = {"slice": sliced - started, "calibrate": calibrated - sliced}
@@ -78,6 +79,11 @@ class PruneEvaluator:
         top1 = float(correct) / seen if math.isfinite(mean_loss) else math.nan
         elapsed = time.perf_counter() - started
         return Measurement({"top1": top1, "loss": mean_loss}, seen, elapsed, final, timings)
+
+    def _calibration_batches(self, candidate: Candidate) -> Iterator[Tensor]:
+        """None at full width: the base model's own statistics are right for it, and it stays what the user trained."""
+        full = all(candidate.widths.get(group.name, group.channels) == group.channels for group in self._groups)
+        return iter(()) if full else self._batches(self._calibration)
 
     def _batches(self, images: Tensor) -> Iterator[Tensor]:
         for batch in images.split(self._batch) if len(images) else ():  # split gives an empty tensor one empty part

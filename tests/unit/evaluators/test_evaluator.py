@@ -71,10 +71,11 @@ def accuracy(model: torch.nn.Module, assets: Assets) -> tuple[float, float]:
     return float((logits.argmax(1) == labels).double().mean()), loss
 
 
-def test_full_width_without_calibration_is_the_base_model(assets: Assets) -> None:
-    plain = replace(assets, calibration_images=assets.calibration_images[:0])
+@pytest.mark.parametrize("calibration_images", [0, 40])
+def test_full_width_is_the_base_model_with_its_own_statistics(assets: Assets, calibration_images: int) -> None:
+    some = replace(assets, calibration_images=assets.calibration_images[:calibration_images])
     full = Candidate({group.name: group.channels for group in assets.groups})
-    measured = final(make_evaluator(plain), full)
+    measured = final(make_evaluator(some), full)
     top1, loss = accuracy(base_module(assets), assets)
     assert measured.metrics["top1"] == top1
     assert measured.metrics["loss"] == pytest.approx(loss, rel=1e-4)
