@@ -29,7 +29,10 @@ class Controller(Protocol):
         ...
 
     def tell(self, trial: Trial) -> None:
-        """A finished trial, in order of finishing. FAILED trials are told too and must teach nothing."""
+        """A finished trial, in order of finishing. FAILED trials are told too and must teach nothing.
+
+        A STOPPED trial's metrics are estimates of a candidate that lies below the front: worth learning from.
+        """
         ...
 
     def state(self) -> Mapping[str, Any]:
@@ -74,6 +77,11 @@ class AskTell(Protocol):
     @property
     def done(self) -> bool:
         """Nothing is running and nothing will be proposed: the executor returns."""
+        ...
+
+    @property
+    def wants_estimates(self) -> bool:
+        """Whether ``report`` decides by what was measured. If not, an executor may keep intermediate ones to itself."""
         ...
 
     def ask(self) -> Trial | None:

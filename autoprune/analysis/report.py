@@ -72,6 +72,7 @@ def write_report(
         widths_known=channels is not None,
         timings=_timings(trials),
         reused=sum(bool(trial.duplicate_of) for trial in trials),
+        stopped=_stopped(trials),
         failures=_failures(trials)[:_SHOWN_FAILURES],
         failure_count=len(_failures(trials)),
         config=_yaml(record.config),
@@ -156,6 +157,16 @@ def _timings(trials: Sequence[Trial]) -> list[tuple[str, float, float]]:
     means = {phase: sum(values) / len(values) for phase, values in seconds.items()}
     total = sum(means.values()) or 1.0
     return [(phase, mean, 100 * mean / total) for phase, mean in sorted(means.items(), key=lambda item: -item[1])]
+
+
+def _stopped(trials: Sequence[Trial]) -> dict[str, int]:
+    """How many trials racing stopped, and after how many images on average; empty without any."""
+    images = [trial.metrics["images"] for trial in trials if _raced(trial)]
+    return {"count": len(images), "images": round(sum(images) / len(images))} if images else {}
+
+
+def _raced(trial: Trial) -> bool:
+    return trial.state is TrialState.STOPPED and finite(trial.metrics, "images")
 
 
 def _failures(trials: Sequence[Trial]) -> list[Trial]:

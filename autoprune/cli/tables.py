@@ -79,17 +79,21 @@ def print_trials(trials: Sequence[Trial], format: Format) -> None:
     if format is Format.json:
         return print_json([_trial_content(trial) for trial in trials])
     names = ordered(name for trial in trials for name in trial.metrics)
+    estimates = any(_estimated(trial, "top1") for trial in trials)
     if format is Format.csv:
         groups = list(dict.fromkeys(name for trial in trials for name in trial.candidate.widths))
         rows = [{**_trial_content(trial), **trial.metrics, **trial.candidate.widths} for trial in trials]
         return print_csv(rows, ["trial", "state", *names, "attempt", "seconds", "worker", "reason", *groups])
-    table = Table("trial", "state", *names, "seconds", "why", left=["state", "why"], optional=_optional())
+    caption = "~ estimate of a trial that racing stopped after so many images; never on a front." if estimates else ""
+    table = Table(
+        "trial", "state", *names, "seconds", "why", left=["state", "why"], optional=_optional(), caption=caption
+    )
     for trial in trials:
         seconds = _seconds(trial)
         table.add(
             str(trial.number),
             trial.state.value,
-            *(format_metric(name, trial.metrics) for name in names),
+            *(_estimated(trial, name) + format_metric(name, trial.metrics) for name in names),
             "-" if seconds is None else format_duration(seconds),
             f"as {trial.duplicate_of}" if trial.duplicate_of else trial.reason,
         )
@@ -173,6 +177,12 @@ def print_space(space: SpaceReport, format: Format) -> None:
     print_table(table)
     for line in _remarks(space):
         print_text(line)
+
+
+def _estimated(trial: Trial, name: str) -> str:
+    """``~`` before what a stopped trial measured on a part of the images; its costs are exact."""
+    stopped = trial.state.value == "stopped" and name in ("top1", "loss") and name in trial.metrics
+    return "~" if stopped else ""
 
 
 def _optional(*axes: str) -> list[str]:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from autoprune.config.expressions import parse_constraint, parse_objective
 from autoprune.errors import ConfigError
@@ -30,6 +30,7 @@ __all__ = [
     "LimitsConfig",
     "ModelConfig",
     "OptunaControllerConfig",
+    "RacingConfig",
     "RandomControllerConfig",
     "RayExecutorConfig",
     "Recipe",
@@ -255,6 +256,19 @@ class LimitsConfig(_Strict):
     """How often a trial is run again after an accident before it is FAILED."""
 
 
+_KNOWN_COSTS = ("macs", "flops", "params", "keep_ratio")
+"""Functions of the widths alone."""
+
+
+class RacingConfig(_Strict):
+    """Stop a trial once the validation images seen so far show that it cannot reach the current front."""
+
+    confidence: float = Field(0.99, ge=0.5, lt=1)
+    """A trial that would have reached the front is stopped with probability ``1 - confidence`` at most."""
+    min_images: int = Field(200, ge=1)
+    """Validation images that every trial is scored on."""
+
+
 class SearchConfig(_Strict):
     """A launch file: one search."""
 
@@ -266,6 +280,8 @@ class SearchConfig(_Strict):
     """Where no cost is an objective, proposals fill [bound * (1 - tolerance), bound] of each bounded metric."""
     controller: ControllerConfig = OptunaControllerConfig()
     evaluator: EvaluatorConfig = EvaluatorConfig()
+    racing: RacingConfig | None = None
+    """``{}`` turns it on with its defaults. Stopped trials have estimates and never enter a front."""
     executor: ExecutorConfig = RayExecutorConfig()
     limits: LimitsConfig = LimitsConfig()
     store: str = "sqlite:///results/autoprune.db"
@@ -290,6 +306,17 @@ class SearchConfig(_Strict):
             _parsed(parse_constraint, text)
         return value
 
+    @model_validator(mode="after")
+    def _races_on_top1(self) -> SearchConfig:
+        rest = [text for text in self.objectives if text.split() != ["top1", "max"]]
+        measured = [text for text in rest if text.split()[0] not in _KNOWN_COSTS]
+        if self.racing is not None and (measured or len(rest) == len(self.objectives)):
+            raise ValueError(
+                "racing needs the objective 'top1 max', and beside it none but costs that are known beforehand "
+                f"({', '.join(_KNOWN_COSTS)}), got {', '.join(self.objectives)}"
+            )
+        return self
+
     def parsed_objectives(self) -> tuple[Objective, ...]:
         return tuple(parse_objective(text) for text in self.objectives)
 
@@ -305,6 +332,8 @@ class SearchConfig(_Strict):
         content = self.model_dump(mode="json", exclude={"executor", "limits", "store", "output"})
         content["space"]["data"].pop("root", None)
         content["space"]["data"].pop("download", None)
+        if self.racing is None:  # searches from before there was racing keep their digest
+            del content["racing"]
         return _digest(content)
 
     def evaluation_digest(self) -> str:

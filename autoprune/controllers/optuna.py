@@ -39,7 +39,8 @@ class OptunaController:
 
     A proposal depends only on (seed, number) and the trials before it: every ask builds its sampler anew, seeded from
     the two. INFEASIBLE and DIVERGED trials are told with values worse than any seen; FAILED ones are forgotten; of
-    equal candidates the first measurement counts.
+    equal candidates the first measurement counts. STOPPED ones are told with their estimates: they lie below the front
+    with confidence, so the sampler cannot take an estimate for the best, but learns where not to look.
     """
 
     def __init__(

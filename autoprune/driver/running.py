@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from autoprune.driver.assemble import Prepared, make_controller, make_executor
+from autoprune.driver.racing import Racing, make_racing
 from autoprune.driver.session import Session
 from autoprune.errors import Conflict, NotFound
 from autoprune.store import new_owner
@@ -25,9 +26,11 @@ def run_session(store: Store, prepared: Prepared, progress: Progress) -> None:
 
     Ctrl-C ends it in good order: the stored search is then INTERRUPTED.
 
-    Raises Conflict when another driver runs it or its base model changed, SearchAborted and StoreError.
+    Raises Conflict when another driver runs it or its base model changed, ConfigError when racing is asked for and the
+    validation images are too few for it, SearchAborted and StoreError.
     """
     config = prepared.config
+    racing = _racing(prepared)
     record = _record(store, prepared, progress)
     lease = store.claim(config.name, owner=new_owner(), ttl_seconds=_LEASE_SECONDS)
     try:
@@ -43,6 +46,7 @@ def run_session(store: Store, prepared: Prepared, progress: Progress) -> None:
             constraints=config.parsed_constraints(),
             limits=config.limits,
             observers=(progress,),
+            racing=racing,
         )
     except BaseException:
         store.release(lease)
@@ -52,6 +56,13 @@ def run_session(store: Store, prepared: Prepared, progress: Progress) -> None:
     progress.advance(step=sum(n for state, n in record.trial_counts.items() if TrialState(state).finished))
     with session:
         make_executor(prepared).run(session)
+
+
+def _racing(prepared: Prepared) -> Racing | None:
+    config = prepared.config
+    if config.racing is None:
+        return None
+    return make_racing(config.racing, config.parsed_objectives(), prepared.assets.labels, config.evaluator.batch_size)
 
 
 def _record(store: Store, prepared: Prepared, progress: Progress) -> SearchRecord:

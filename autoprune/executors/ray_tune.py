@@ -59,13 +59,13 @@ class RayTuneExecutor:
         scheduler = SlotScheduler(session, self._trial_seconds)
         with _signals(scheduler), connected(self._config) as folder:
             try:
-                self._tuner(scheduler, slot_count(self._config), folder).fit()
+                self._tuner(scheduler, slot_count(self._config), folder, session.wants_estimates).fit()
             except TuneError as error:
                 scheduler.error = scheduler.error or error
         if scheduler.error is not None:
             raise scheduler.error
 
-    def _tuner(self, scheduler: SlotScheduler, slots: int, folder: str) -> tune.Tuner:
+    def _tuner(self, scheduler: SlotScheduler, slots: int, folder: str, estimates: bool) -> tune.Tuner:
         config = self._config
         resources = {"cpu": config.cpus_per_trial}
         if config.gpus_per_trial:
@@ -73,7 +73,11 @@ class RayTuneExecutor:
         trainable = tune.with_parameters(SlotTrainable, assets=self._assets, make_evaluator=self._make_evaluator)
         return tune.Tuner(
             tune.with_resources(trainable, resources),
-            param_space={"cpus": config.cpus_per_trial, "trial_seconds": self._trial_seconds},
+            param_space={
+                "cpus": config.cpus_per_trial,
+                "trial_seconds": self._trial_seconds,
+                "estimates": estimates,
+            },
             tune_config=tune.TuneConfig(
                 search_alg=SlotSearcher(scheduler),
                 scheduler=scheduler,

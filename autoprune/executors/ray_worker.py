@@ -47,6 +47,8 @@ class Report:
 class SlotTrainable(tune.Trainable):
     """One place where trials run. Its first step says that it is ready; each further one brings a measurement.
 
+    Intermediate ones stay here unless the session wants estimates: each costs a call of the actor.
+
     The driver hands it a candidate through ``reset_config``, then calls ``train``. The evaluator is built once.
     """
 
@@ -69,6 +71,7 @@ class SlotTrainable(tune.Trainable):
         if "torch" in sys.modules:
             sys.modules["torch"].set_num_threads(max(1, int(config["cpus"])))
         self._watchdog = _Watchdog(config["trial_seconds"])
+        self._estimates = bool(config["estimates"])
         self._candidate: Candidate | None = None
         self._stream: Iterator[Measurement] | None = None
         self._wait_seconds = 0.0
@@ -88,7 +91,7 @@ class SlotTrainable(tune.Trainable):
         try:
             if self._stream is None:
                 self._stream = iter(self._evaluator.evaluate(self._candidate))
-            measurement = next(self._stream, None)
+            measurement = self._next(self._stream)
         except EvaluationError as error:
             return self._finish(Report(ReportKind.ACCIDENT, self._worker, reason=describe(error)))
         if measurement is None:
@@ -96,6 +99,9 @@ class SlotTrainable(tune.Trainable):
             return self._finish(Report(ReportKind.ACCIDENT, self._worker, reason=reason))
         report = Report(ReportKind.MEASURED, self._worker, measurement, wait_seconds=self._wait_seconds)
         return self._finish(report) if measurement.final else {REPORT: report}
+
+    def _next(self, stream: Iterator[Measurement]) -> Measurement | None:
+        return next((item for item in stream if item.final or self._estimates), None)
 
     def cleanup(self) -> None:
         self._close_stream()

@@ -58,7 +58,7 @@ class SerialExecutor:
             if measurement.final:
                 return Outcome(OutcomeKind.MEASURED, measurement.metrics, timings=measurement.timings, worker="serial")
             if not session.report(trial.number, measurement):
-                return Outcome(OutcomeKind.STOPPED, measurement.metrics, "stopped early", worker="serial")
+                return Outcome(OutcomeKind.STOPPED, measurement.metrics, "stopped early", measurement.timings, "serial")
             if time.monotonic() - began > self._trial_seconds:
                 reason = f"took longer than {self._trial_seconds:g} s (limits.trial_seconds)"
                 return Outcome(OutcomeKind.ACCIDENT, reason=reason, worker="serial")

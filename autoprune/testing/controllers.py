@@ -178,6 +178,20 @@ class ControllerContract:
             runs.append([trial.candidate for trial in drive(controller, search, 0, self.trials, fail)])
         assert runs[0] == runs[1] == runs[2]
 
+    def test_stopped_trials_teach_their_estimates(self) -> None:
+        """To a controller, a measurement that was cut off is a measurement."""
+        search = ToySearch(toy_space())
+        runs = []
+        for state in (TrialState.COMPLETE, TrialState.STOPPED):
+            controller = self._controller(search)
+
+            def cut_off(trial: Trial, state: TrialState = state) -> Trial:
+                estimate = {**trial.metrics, "top1": 0.5 * trial.metrics["top1"], "images": 250.0}
+                return replace(trial, state=state, metrics=estimate) if trial.number % 2 else trial
+
+            runs.append([trial.candidate for trial in drive(controller, search, 0, self.trials, cut_off)])
+        assert runs[0] == runs[1]
+
     def test_runs_in_parallel(self) -> None:
         """Four trials at a time, finishing in reverse order: never stuck, and still feasible."""
         search = toy_searches()["within a budget"]

@@ -36,6 +36,8 @@ class CountingSession:
     def done(self) -> bool:
         return len(self.told_at) == self._trials
 
+    wants_estimates = False
+
     def ask(self) -> Trial | None:
         if self._asked == self._trials:
             return None

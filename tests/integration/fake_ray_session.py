@@ -28,6 +28,7 @@ class FakeSession:
         self.outcomes: dict[int, Outcome] = {}
         self.accidents: list[tuple[int, str]] = []
         self.reports: list[tuple[int, float]] = []
+        self.wants_estimates = False
         self.stop_below = 0.0
         self.stopped = ""
         self.asked_at: dict[tuple[int, int], float] = {}

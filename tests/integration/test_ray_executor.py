@@ -98,12 +98,19 @@ class TestMeasuring:
 
     def test_stops_a_trial_that_the_session_gives_up(self, tmp_path: Path) -> None:
         session = FakeSession([fake.SLICES, 1, 2])
+        session.wants_estimates = True
         session.stop_below = 0.4
         _run(session, tmp_path)
         assert session.reports == [(0, 0.9), (0, 0.7), (0, 0.5), (0, 0.3)]
         assert session.outcomes[0].kind is OutcomeKind.STOPPED
         assert session.outcomes[0].metrics == {"top1": 0.3}
         assert {session.outcomes[1].kind, session.outcomes[2].kind} == {OutcomeKind.MEASURED}
+
+    def test_estimates_that_nobody_wants_stay_with_the_worker(self, tmp_path: Path) -> None:
+        session = _run(FakeSession([fake.SLICES, 1]), tmp_path)
+        assert session.reports == []
+        assert session.outcomes[0].kind is OutcomeKind.MEASURED
+        assert session.outcomes[0].metrics["top1"] == fake.SLICES / 100
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from autoprune.config.schema import LimitsConfig
+from autoprune.driver.racing import Racing
 from autoprune.driver.session import Session
 from autoprune.errors import ConfigError
 from autoprune.store import Store, new_owner
@@ -123,6 +124,7 @@ def open_session(
     evaluation_digest: str = "evaluation",
     observers: Sequence[Any] = (),
     ttl_seconds: float = 60.0,
+    racing: Racing | None = None,
     **limits: Any,
 ) -> Session:
     """A session on a search that is created when it does not exist."""
@@ -142,6 +144,7 @@ def open_session(
         constraints=constraints,
         limits=LimitsConfig(trials=trials, **limits),
         observers=observers,
+        racing=racing,
     )
 
 
