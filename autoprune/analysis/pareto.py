@@ -23,7 +23,7 @@ __all__ = [
     "volume_history",
 ]
 
-_BLOCK = 1024
+_BLOCK = 2048
 """Points compared with the front at once; bounds the memory of the comparison."""
 
 _MANY = 20_000
@@ -108,7 +108,9 @@ def reference_point(points: np.ndarray, margin: float = 0.1) -> np.ndarray:
 
     A constant objective is moved out by its own size, so that no volume is zero by construction.
     """
-    worst, best = points.max(axis=0), points.min(axis=0)
+    # Column by column: reducing a long, narrow array along its length is ten times slower.
+    worst = np.array([column.max() for column in points.T])
+    best = np.array([column.min() for column in points.T])
     span = worst - best
     scale = np.where(np.abs(worst) > 0, np.abs(worst), 1.0)
     return np.asarray(worst + margin * np.where(span > 0, span, scale))
@@ -164,7 +166,9 @@ def _flat_front(points: np.ndarray) -> np.ndarray:
         return _stairs(first, last)
     sample = slice(None, None, len(points) // _SAMPLE)
     steps = _stairs(first[sample], last[sample])
-    rows = np.flatnonzero(last <= _height(first[sample][steps], last[sample][steps], first))
+    xs, ys = first[sample][steps], last[sample][steps]
+    rows = np.flatnonzero(last <= _coarse_height(xs, ys, first))
+    rows = rows[last[rows] <= _height(xs, ys, first[rows])]
     return rows[_stairs(first[rows], last[rows])]
 
 
@@ -180,6 +184,21 @@ def _stairs(first: np.ndarray, last: np.ndarray) -> np.ndarray:
 def _height(first: np.ndarray, last: np.ndarray, at: np.ndarray) -> np.ndarray:
     """The smallest ``last`` of a front's points that are no worse on the first objective; infinite where none is."""
     return np.append(last, np.inf)[np.searchsorted(first, at, side="right") - 1]
+
+
+def _coarse_height(first: np.ndarray, last: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """At least ``_height``, by looking up a cell instead of searching: a point counts from the cell behind its own.
+
+    Cells rise with the values, rounding or not, so a point in an earlier cell is better on the first objective.
+    """
+    low = at.min()
+    with np.errstate(over="ignore", divide="ignore"):
+        scale = _SAMPLE / (at.max() - low)
+    if not 0 < scale < np.inf:
+        return np.full(len(at), np.inf)
+    heights = np.full(_SAMPLE + 2, np.inf)
+    np.minimum.at(heights, ((first - low) * scale).astype(np.intp) + 1, last)
+    return np.minimum.accumulate(heights)[((at - low) * scale).astype(np.intp)]
 
 
 def _solid_front(points: np.ndarray) -> np.ndarray:

@@ -76,7 +76,7 @@ def history(
     points = np.empty((len(found.numbers), 2), order="F")
     for column, each in enumerate(axes):
         np.multiply(found.values[each.metric], each.sign, out=points[:, column])
-    usable = np.isfinite(points).all(axis=1)
+    usable = np.isfinite(points[:, 0]) & np.isfinite(points[:, 1])
     if not usable.any():
         return found.numbers, np.zeros(len(points)), np.full(2, np.nan)
     corner = reference_point(points[usable])

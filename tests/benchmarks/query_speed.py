@@ -102,12 +102,13 @@ def build(path: Path, trials: int) -> dict[str, float]:
 
 
 def milliseconds(call: Callable[[], object], repeats: int) -> dict[str, Any]:
-    seconds = []
+    seconds, busy = [], []
     for _ in range(repeats):
-        began = time.perf_counter()
+        began, began_cpu = time.perf_counter(), time.process_time()
         call()
         seconds.append(time.perf_counter() - began)
-    return summary(seconds)
+        busy.append(time.process_time() - began_cpu)
+    return {**summary(seconds), "median_cpu_ms": summary(busy)["median_ms"]}
 
 
 def summary(seconds: list[float]) -> dict[str, Any]:

@@ -97,6 +97,9 @@ def clouds(rng: np.random.Generator, count: int) -> dict[str, np.ndarray]:
         "equal": np.ones((count, 2)),
         "better and better": rng.random((count, 2)) - np.linspace(0, 3, count)[:, None],
         "worse and worse": rng.random((count, 2)) + np.linspace(0, 3, count)[:, None],
+        "far away": rng.random((count, 2)) * [1e308, 1] * np.where(np.arange(count)[:, None] % 2, [1, 1], [-1, 1]),
+        "one outlier": np.where(np.arange(count)[:, None] == 7, 1e9, rng.random((count, 2))),
+        "nearly equal": 1 + rng.integers(0, 5, (count, 2)) * np.finfo(float).eps,
         "one good point off the sample": np.where(np.arange(count)[:, None] == 1, -1.0, rng.random((count, 2))),
     }
 
@@ -160,11 +163,13 @@ def test_history_is_the_hypervolume_of_every_prefix(objectives: list[Objective])
 
 def test_history_of_many_points() -> None:
     for shape, points in clouds(np.random.default_rng(1), 3000).items():
+        if shape == "far away":  # areas overflow
+            continue
         points[::7] = [math.nan, 0.0]
         points[::11] = [-math.inf, -math.inf]
         corner = np.nanquantile(points[np.isfinite(points).all(axis=1)], 0.9, axis=0)
         history = volume_history(points, corner)
-        for end in (1, 3, 1023, 1024, 1025, 2048, 3000):
+        for end in (1, 3, 2047, 2048, 2049, 3000):
             prefix = points[:end]
             expected = hypervolume(prefix[np.isfinite(prefix).all(axis=1)], corner)
             assert history[end - 1] == pytest.approx(expected, rel=1e-9), shape
