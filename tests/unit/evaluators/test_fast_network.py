@@ -147,10 +147,11 @@ def test_chunks_divide_the_batch_and_fit_the_cache() -> None:
     model = scrambled(MODELS["resnet8"])
     program = find_program(model)
     assert program is not None
-    # The largest convolution reads and writes 2 * 16 * 32 * 32 floats, 128 KiB: eight images fill 1 MiB.
+    # The largest convolution reads and writes 2 * 16 * 32 * 32 floats, 128 KiB: 64 images fill 8 MiB.
     image = torch.zeros(1, 3, 32, 32)
-    assert [chunk_size(program, model, image, batch) for batch in (256, 250, 9, 5, 251)] == [8, 10, 9, 5, 8]
-    assert chunk_size(program, model, torch.zeros(1, 3, 8, 8), 256) == 128
+    assert [chunk_size(program, model, image, batch) for batch in (256, 250, 9, 5, 251)] == [64, 50, 9, 5, 64]
+    assert chunk_size(program, model, torch.zeros(1, 3, 8, 8), 256) == 256
+    assert chunk_size(program, model, torch.zeros(1, 3, 256, 256), 256) == 8
 
 
 def test_bfloat16_is_close_and_leaves_calibration_alone() -> None:
