@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import logging
 import os
 import statistics
 import time
@@ -139,7 +140,8 @@ def search(model: nn.Module, data: Images, trials: int, seed: int) -> tuple[list
     began, wall = time.perf_counter(), time.time()
     grid = tuner.fit()
     seconds = time.perf_counter() - began
-    results = [dict(result.metrics) for result in grid if result.metrics and "top1" in result.metrics]
+    reported = [grid[i].metrics or {} for i in range(len(grid))]
+    results = [dict(metrics) for metrics in reported if "top1" in metrics]
     results.sort(key=lambda metrics: metrics["ended"])
     return [{**metrics, "at": metrics["ended"] - wall} for metrics in results], seconds
 
@@ -177,7 +179,7 @@ def summary(results: Sequence[dict[str, Any]], seconds: float, baseline: float) 
 def run(root: str, base: str | None, trials: int, seed: int) -> dict[str, Any]:
     model, data = load(os.path.abspath(root), base, seed)
     baseline, _ = tp.utils.count_ops_and_params(model, torch.zeros(1, 3, 32, 32))
-    ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     try:
         results, seconds = search(model, data, trials, seed)
     finally:
