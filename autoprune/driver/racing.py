@@ -7,9 +7,9 @@ The trial is tested after every slice; each test spends a part of the allowed er
 of it the more images are left, since that is what stopping saves. So the bound holds at all looks at once, whatever the
 front does in between: a trial whose final top1 reaches the front is stopped with probability 1 - confidence at most.
 
-Validation images come in class-balanced order (``data.Split.take``), not in plain random order. A stratified sample
-varies less than a plain one where classes differ in accuracy, and where they do not by a factor of about
-1 + classes / N at most more; racing asks for ten images a class, and ``results/racing`` has the rates measured.
+Validation images come in class-balanced order (``data.Split.take``), not in plain random order. Such a sample varies
+less than a plain one where classes differ in accuracy; where they do not, its variance is larger by a factor of about
+1 + classes / N. Racing therefore asks for ten images a class; ``results/racing`` has the rates measured.
 
 Sources: Maron and Moore, Hoeffding Races (1993), for the idea; Lan and DeMets (1983) for spending the error;
 Clopper and Pearson (1934) for bounds by inverting an exact test.

@@ -183,7 +183,8 @@ def stored_search(name: str, store: str | None, sample: int) -> tuple[np.ndarray
 
     with open_at(store_url(store), read_only=True) as opened:
         record = opened.search(name)
-        trials = [t for t in opened.trials(name, states=[TrialState.COMPLETE]) if not t.duplicate_of]
+        complete = opened.trials(name, states=[TrialState.COMPLETE])
+    trials = list({trial.candidate.digest: trial for trial in reversed(complete)}.values())[::-1]
     prepared = prepare(load_search(record.config), Silent())
     assets = prepared.assets
     images = normalise(torch.tensor(assets.images), assets.mean, assets.std)
