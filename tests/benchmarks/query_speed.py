@@ -183,22 +183,30 @@ def machine() -> dict[str, Any]:
     }
 
 
+def measured(url: str, repeats: int) -> dict[str, Any]:
+    found = queries.front(NAME, where=WHERE, store=url)
+    return {
+        "front": {"where": WHERE, "members": len(found.trials), "considered": found.considered},
+        "load_before_queries": [round(value, 2) for value in os.getloadavg()],
+        "warm": warm(url, repeats),
+        "new_process": cold(url, repeats),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, default=1_000_000)
     parser.add_argument("--optuna", type=int, default=10_000, help="trials of the Optuna study; 0: none")
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--folder", help="where the store is built and deleted; default: the system's temporary one")
+    parser.add_argument("--folder", help="build the store there, or use the one there, and keep it; default: temporary")
     parser.add_argument("--out", help="also write the JSON there")
     given = parser.parse_args()
     result: dict[str, Any] = {"command": " ".join(["python", *sys.argv]), "machine": machine(), "trials": given.trials}
-    with tempfile.TemporaryDirectory(dir=given.folder) as folder:
-        path = Path(folder) / "big.db"
-        result["store"] = build(path, given.trials)
-        found = queries.front(NAME, where=WHERE, store=f"sqlite:///{path}")
-        result["front"] = {"where": WHERE, "members": len(found.trials), "considered": found.considered}
-        result["warm"] = warm(f"sqlite:///{path}", given.repeats)
-        result["new_process"] = cold(f"sqlite:///{path}", given.repeats)
+    with tempfile.TemporaryDirectory() as temporary:
+        path = Path(given.folder or temporary) / f"{given.trials}.db"
+        if not path.exists():
+            result["store"] = build(path, given.trials)
+        result.update(measured(f"sqlite:///{path}", given.repeats))
     if given.optuna:
         result["optuna_best_trials"] = optuna_best_trials(given.optuna, min(given.repeats, 5))
     result["load_at_end"] = [round(value, 2) for value in os.getloadavg()]
