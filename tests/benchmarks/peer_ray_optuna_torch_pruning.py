@@ -14,11 +14,14 @@ prints JSON: trials a minute, seconds of each trial, and the hypervolume (of top
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
 import json
 import logging
 import os
 import statistics
+import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -125,7 +128,7 @@ def trial(config: dict[str, float], model: nn.Module, data: Images) -> None:
     tune.report({"top1": top1, "macs": macs, "params": params, "ended": time.time(), **phases, "widths": widths})
 
 
-def search(model: nn.Module, data: Images, trials: int, seed: int) -> tuple[list[dict[str, Any]], float]:
+def search(model: nn.Module, data: Images, trials: int, seed: int, folder: str) -> tuple[list[dict[str, Any]], float]:
     """Reported results in order of finishing, each with ``at``, seconds since the search began; and its seconds."""
     space = {name: tune.uniform(0.0, LARGEST_RATIO) for name in coupled_layers(model)}
     tuner = tune.Tuner(
@@ -135,10 +138,11 @@ def search(model: nn.Module, data: Images, trials: int, seed: int) -> tuple[list
             search_alg=OptunaSearch(metric=["top1", "macs"], mode=["max", "min"], seed=seed),
             num_samples=trials,
         ),
-        run_config=tune.RunConfig(verbose=0),
+        run_config=tune.RunConfig(verbose=0, storage_path=folder),
     )
     began, wall = time.perf_counter(), time.time()
-    grid = tuner.fit()
+    with contextlib.redirect_stdout(sys.stderr):  # Tune's banner would stand in the JSON
+        grid = tuner.fit()
     seconds = time.perf_counter() - began
     reported = [grid[i].metrics or {} for i in range(len(grid))]
     results = [dict(metrics) for metrics in reported if "top1" in metrics]
@@ -181,7 +185,8 @@ def run(root: str, base: str | None, trials: int, seed: int) -> dict[str, Any]:
     baseline, _ = tp.utils.count_ops_and_params(model, torch.zeros(1, 3, 32, 32))
     ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     try:
-        results, seconds = search(model, data, trials, seed)
+        with tempfile.TemporaryDirectory() as folder:
+            results, seconds = search(model, data, trials, seed, folder)
     finally:
         ray.shutdown()
     return summary(results, seconds, baseline)
