@@ -2,6 +2,7 @@
 
     python tests/benchmarks/racing_false_stops.py                             simulated answers
     python tests/benchmarks/racing_false_stops.py --name SEARCH [--store URL]  a stored search's models on its images
+    python tests/benchmarks/racing_false_stops.py --name SEARCH --counts       its top1 values, answers in random order
 
 Three tables. *Hardest case* (simulated): every trial's final top1 equals its rival's, so that every stop is false.
 *Searches* (simulated): 200 candidates whose answers to the same images are correlated, raced one after another.
@@ -202,6 +203,23 @@ def stored_search(name: str, store: str | None, sample: int) -> tuple[np.ndarray
     return np.stack(answers), np.array([trial.metrics["macs"] for trial in trials]), assets.labels
 
 
+def stored_counts(name: str, store: str | None, searches: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """For each run, every complete trial of a stored search with its own top1, in a plain random order of answers.
+
+    Racing looks at one candidate's answers at a time, so that the counts are all it needs; no model is run.
+    """
+    from autoprune.api.stores import open_at, store_url
+
+    with open_at(store_url(store), read_only=True) as opened:
+        images = int(opened.search(name).config["evaluator"]["validation_images"])
+        trials = opened.trials(name, states=[TrialState.COMPLETE])
+    right = np.array([round(trial.metrics["top1"] * images) for trial in trials])
+    macs = np.array([trial.metrics["macs"] for trial in trials])
+    random = np.random.default_rng(0)
+    ordered = np.arange(images) < right[:, None]
+    return [(random.permuted(ordered, axis=1), macs) for _ in range(searches)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--name", help="a finished search")
@@ -209,8 +227,11 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=200, help="models of the stored search at most")
     parser.add_argument("--orders", type=int, default=10_000, help="orders of the images in the hardest case")
     parser.add_argument("--searches", type=int, default=50, help="simulated searches, or orders of the stored one")
+    parser.add_argument("--counts", action="store_true", help="use the stored top1 of all trials, and run no model")
     arguments = parser.parse_args()
-    if arguments.name:
+    if arguments.name and arguments.counts:
+        runs = stored_counts(arguments.name, arguments.store, arguments.searches)
+    elif arguments.name:
         answers, macs, labels = stored_search(arguments.name, arguments.store, arguments.sample)
         runs = [(answers[:, balanced(labels, seed)], macs) for seed in range(arguments.searches)]
     else:
