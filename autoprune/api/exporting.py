@@ -49,6 +49,7 @@ def _description(record: SearchRecord, trial: Trial, prepared: Prepared) -> Desc
         origin={
             "search": record.name,
             "trial": trial.number,
+            "state": trial.state.value,
             "candidate_digest": trial.candidate.digest,
             "search_digest": record.digest,
             "base_digest": prepared.base.digest,
