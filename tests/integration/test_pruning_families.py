@@ -35,8 +35,10 @@ TORCHVISION = {
     "mobilenet_v3_small": 27,
     "efficientnet_b0": 40,
     "regnet_y_400mf": 53,
+    "densenet121": 120,
+    "resnet50": 37,
 }
-SLOW = {"densenet121": 120, "resnet50": 37, "vgg11_bn": 10}
+SLOW = {"vgg11_bn": 10}
 
 
 def torchvision_model(name: str) -> nn.Module:
@@ -119,7 +121,6 @@ def test_shufflenet_loses_only_what_its_shuffles_touch() -> None:
     assert len(discovery.left_out) == 9
 
 
-@pytest.mark.slow
 def test_convnext_names_its_layer_norms() -> None:
     discovery = check_family(torchvision_model("convnext_tiny"), (3, 64, 64), 18)
     assert all("normalises across channels" in reason for reason in discovery.left_out.values())
