@@ -215,6 +215,7 @@ class EvaluatorConfig(_Strict):
     validation_images: int = Field(2000, ge=1)
     """Images of the search-val split that each candidate is scored on."""
     batch_size: int = Field(250, ge=1)
+    """Images of one calibration batch, and between two estimates of a trial."""
 
 
 class SerialExecutorConfig(_Strict):
