@@ -13,10 +13,9 @@ coefficients are integers, so float64 is exact as long as the costs stay below 2
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -160,39 +159,6 @@ class CostTable:
         return QuadraticForm(
             scale * form.constant, scale * form.linear / unit, scale * form.matrix / np.outer(unit, unit)
         )
-
-    def increments(self, metric: str, widths: np.ndarray) -> np.ndarray:
-        """What each group alone adds to the cost by gaining one unit: widths (G,) -> (G,) float64."""
-        form, unit = self.form(metric), self.unit.astype(float)
-        slope = form.linear + 2.0 * form.matrix @ np.asarray(widths, dtype=float)
-        return unit * slope + unit**2 * np.diagonal(form.matrix)
-
-    # --- storage ---------------------------------------------------------------------------------------------------
-
-    def to_data(self) -> dict[str, Any]:
-        """Plain lists, numbers and strings, fit for JSON."""
-        return {
-            "groups": list(self.groups),
-            "channels": self.channels.tolist(),
-            "unit": self.unit.tolist(),
-            "terms": [asdict(term) for term in self.terms],
-            "uncounted": list(self.uncounted),
-        }
-
-    @classmethod
-    def from_data(cls, data: Mapping[str, Any]) -> CostTable:
-        """The inverse of :meth:`to_data`."""
-        terms = tuple(
-            Term(
-                parameter=term["parameter"],
-                shape=tuple(term["shape"]),
-                applications=term["applications"],
-                cuts=tuple(Cut(**cut) for cut in term["cuts"]),
-            )
-            for term in data["terms"]
-        )
-        channels, unit = np.array(data["channels"], dtype=np.int64), np.array(data["unit"], dtype=np.int64)
-        return cls(tuple(data["groups"]), channels, unit, terms, tuple(data["uncounted"]))
 
     # --- inside ----------------------------------------------------------------------------------------------------
 

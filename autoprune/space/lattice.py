@@ -34,10 +34,6 @@ class Bounds:
         return cls(np.full(len(BASES), -np.inf), np.full(len(BASES), np.inf))
 
     @property
-    def any_low(self) -> bool:
-        return bool(np.isfinite(self.low).any())
-
-    @property
     def any_high(self) -> bool:
         return bool(np.isfinite(self.high).any())
 

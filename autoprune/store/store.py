@@ -293,17 +293,6 @@ class Store:
             search_id = queries.search_row(connection, name).id
             return measured(connection, search_id, has_packs=self._has_packs)
 
-    def front_candidates(
-        self,
-        name: str,
-        axes: Sequence[str],
-        constraints: Sequence[Constraint] = (),
-        baseline: Mapping[str, float] | None = None,
-    ) -> list[Trial]:
-        """The COMPLETE trials that have all ``axes`` as metrics and meet the constraints, by number."""
-        numbers, _ = self.columns(name, axes, constraints, baseline)
-        return self.trials(name, numbers=numbers.tolist())
-
     # --- packs ---------------------------------------------------------------------------------------------------
 
     def pack_starts(self, name: str) -> list[int]:

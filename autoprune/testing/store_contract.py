@@ -221,8 +221,6 @@ class StoreContract:
         assert len(expected) > 20
         numbers, values = store.columns("one", ["top1", "latency_ms"], bounds, {"macs": 100.0})
         assert [(n, *row) for n, row in zip(numbers.tolist(), values.tolist(), strict=True)] == expected
-        candidates = store.front_candidates("one", ["top1", "latency_ms"], bounds, {"macs": 100.0})
-        assert [trial.number for trial in candidates] == numbers.tolist()
 
     def test_columns_of_an_empty_search_are_empty(self, store: Store, lease: Lease) -> None:
         numbers, values = store.columns("one", ["top1", "macs"])

@@ -107,7 +107,6 @@ def main() -> None:
             digest = store.trial("raw", 7).candidate.digest
             timed("look up an equal candidate", lambda: store.lookup("e", digest))
             timed("columns of two axes, two constraints", lambda: store.columns("raw", ["macs", "top1"], BOUNDS))
-            timed("front_candidates, two constraints", lambda: store.front_candidates("raw", ["macs", "top1"], BOUNDS))
             timed("all trials", lambda: store.trials("raw"))
             timed("the list of searches with counts", store.searches)
 

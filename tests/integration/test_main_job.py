@@ -197,7 +197,14 @@ def test_stored_state_is_complete_and_in_order(workplace: Path, launch: dict[str
     autoprune.search(changed(launch, limits={"trials": 3}))
     with open_store(STORE, read_only=True) as store:
         record = store.search("small")
-        assert record.channels == {name: max(16, width) for name, width in record.channels.items()}
+        assert record.channels == {
+            "conv1": 16,
+            "layer1.0.conv1": 16,
+            "layer2.0.downsample.0": 32,
+            "layer2.0.conv1": 32,
+            "layer3.0.downsample.0": 64,
+            "layer3.0.conv1": 64,
+        }
         assert all(trial.state is TrialState.COMPLETE for trial in store.trials("small"))
         assert all(set(trial.timings) >= {"slice", "calibrate", "evaluate"} for trial in store.trials("small"))
     yaml.safe_dump(dict(record.config))  # plain data: what is stored can be written to a file and run again

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 
 import numpy as np
@@ -105,14 +104,11 @@ def test_share_counts_touched_layers(table: CostTable) -> None:
 
 
 @pytest.mark.parametrize("metric", ["macs", "flops", "params", "keep_ratio"])
-def test_form_and_increments(table: CostTable, metric: str) -> None:
+def test_form_gives_the_costs(table: CostTable, metric: str) -> None:
     form = table.form(metric)
     for widths in (np.array([2, 3]), np.array([4, 6])):
         cost = form.constant + form.linear @ widths + widths @ form.matrix @ widths
         assert cost == pytest.approx(table.metrics(widths[None])[metric][0], rel=1e-12)
-    gains = table.increments(metric, np.array([2, 3]))
-    low, more_a, more_g = table.metrics(np.array([[2, 3], [3, 3], [2, 6]]))[metric]
-    np.testing.assert_allclose(gains, [more_a - low, more_g - low], rtol=1e-9)
 
 
 def test_form_of_an_unknown_metric(table: CostTable) -> None:
@@ -120,13 +116,13 @@ def test_form_of_an_unknown_metric(table: CostTable) -> None:
         table.form("top1")
 
 
-def test_survives_pickle_and_json(table: CostTable) -> None:
+def test_survives_pickle(table: CostTable) -> None:
     widths = np.array([[3, 3], [4, 6]])
-    for copy in (pickle.loads(pickle.dumps(table)), CostTable.from_data(json.loads(json.dumps(table.to_data())))):  # noqa: S301
-        assert copy.groups == table.groups
-        assert copy.uncounted == table.uncounted
-        np.testing.assert_array_equal(copy.macs(widths), table.macs(widths))
-        np.testing.assert_array_equal(copy.params(widths), table.params(widths))
+    copy = pickle.loads(pickle.dumps(table))  # noqa: S301
+    assert copy.groups == table.groups
+    assert copy.uncounted == table.uncounted
+    np.testing.assert_array_equal(copy.macs(widths), table.macs(widths))
+    np.testing.assert_array_equal(copy.params(widths), table.params(widths))
 
 
 def test_three_cut_dimensions_are_refused() -> None:
