@@ -19,6 +19,7 @@ from functools import cached_property
 
 import numpy as np
 
+from autoprune.cost import composite
 from autoprune.errors import ConfigError, did_you_mean
 from autoprune.types import Candidate
 
@@ -82,6 +83,8 @@ class CostTable:
     terms: tuple[Term, ...]
     uncounted: tuple[str, ...] = ()
     """Operations that multiply but belong to no parameter (attention products...), as ``module: operation``."""
+    extras: tuple[composite.CostModel, ...] = ()
+    """Further cost models over the same groups (latency, memory); their metrics join this table's."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "channels", np.asarray(self.channels, dtype=np.int64).reshape(len(self.groups)))
@@ -103,13 +106,17 @@ class CostTable:
         return np.asarray(widths).sum(axis=1) / total if total else np.ones(len(widths))
 
     def metrics(self, widths: np.ndarray) -> dict[str, np.ndarray]:
-        """``macs``, ``flops`` (2 * macs), ``params``, ``keep_ratio``: widths (N, G) -> name -> (N,) float64."""
+        """``macs``, ``flops`` (2 * macs), ``params``, ``keep_ratio`` and those of ``extras``.
+
+        Widths (N, G) -> name -> (N,) float64.
+        """
         macs = self.macs(widths)
         return {
             "macs": macs,
             "flops": 2.0 * macs,
             "params": self.params(widths),
             "keep_ratio": self.keep_ratio(widths),
+            **composite.metrics(self.extras, widths),
         }
 
     def measure(self, candidate: Candidate) -> dict[str, float]:
