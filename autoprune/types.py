@@ -197,6 +197,7 @@ class Trial:
     attempt: int = 1
     note: Mapping[str, object] = field(default_factory=dict)
     timings: Mapping[str, float] = field(default_factory=dict)
+    """Seconds of the worker by phase: slice, calibrate, evaluate..., then ``report`` and ``wait`` around them."""
     worker: str = ""
     duplicate_of: str = ""
     """``search/number`` of the trial whose measurement was looked up, when this one was not run."""

@@ -24,6 +24,7 @@ from ray.tune.search import Searcher
 
 from autoprune.errors import SearchAborted
 from autoprune.executors.ray_worker import REPORT, Report, ReportKind, describe
+from autoprune.executors.turnaround import Turnaround
 from autoprune.protocols import AskTell
 from autoprune.types import Outcome, OutcomeKind, Trial
 
@@ -50,6 +51,7 @@ class _Slot:
     since: float = 0.0
     """Driver clock when the trial was handed over."""
     killed_at: float = math.inf
+    turnaround: Turnaround = field(default_factory=Turnaround)
 
 
 @dataclass
@@ -178,25 +180,28 @@ class SlotScheduler(FIFOScheduler):
         slot.worker = report.worker
         if report.kind is ReportKind.READY:
             slot.ready = True
+            slot.turnaround.free()
             self._failed_starts = 0
         if slot.trial is None:
             return False
-        outcome = self._outcome(slot.trial.number, report)
+        outcome = self._outcome(slot, slot.trial.number, report)
         if outcome is None:
             return True
         number, slot.trial = slot.trial.number, None
         self._session.tell(number, outcome)
+        slot.turnaround.told()
         return False
 
-    def _outcome(self, number: int, report: Report) -> Outcome | None:
+    def _outcome(self, slot: _Slot, number: int, report: Report) -> Outcome | None:
         measurement = report.measurement
         if measurement is None:
+            slot.turnaround.heard(report.busy_seconds)
             return Outcome(OutcomeKind.ACCIDENT, reason=report.reason, worker=report.worker)
-        timings = {**measurement.timings, "wait": report.wait_seconds}
+        if not measurement.final and self._session.report(number, measurement):
+            return None
+        timings = {**measurement.timings, **slot.turnaround.heard(report.busy_seconds)}
         if measurement.final:
             return Outcome(OutcomeKind.MEASURED, measurement.metrics, timings=timings, worker=report.worker)
-        if self._session.report(number, measurement):
-            return None
         return Outcome(OutcomeKind.STOPPED, measurement.metrics, "stopped early", timings, report.worker)
 
     def _hand_over(self, slot: _Slot) -> bool:
@@ -208,6 +213,7 @@ class SlotScheduler(FIFOScheduler):
         if trial is None:
             return False
         slot.trial, slot.since = trial, self._clock.now
+        slot.turnaround.handed()
         order = {"number": trial.number, "widths": dict(trial.candidate.widths), "attempt": trial.attempt}
         actor.reset_config.remote(order)
         return True

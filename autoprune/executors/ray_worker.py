@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -40,8 +40,8 @@ class Report:
     """``node-ip:pid``."""
     measurement: Measurement | None = None
     reason: str = ""
-    wait_seconds: float = 0.0
-    """How long the worker stood idle before this trial."""
+    busy_seconds: float = 0.0
+    """How long the worker has worked at this trial."""
 
 
 class SlotTrainable(tune.Trainable):
@@ -74,13 +74,12 @@ class SlotTrainable(tune.Trainable):
         self._estimates = bool(config["estimates"])
         self._candidate: Candidate | None = None
         self._stream: Iterator[Measurement] | None = None
-        self._wait_seconds = 0.0
-        self._idle_since = time.monotonic()
+        self._busy_seconds = 0.0
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next candidate; one that is still being measured is dropped (it was stopped)."""
-        self._wait_seconds = time.monotonic() - self._idle_since
         self._close_stream()
+        self._busy_seconds = 0.0
         self._watchdog.arm()
         self._candidate = Candidate(new_config["widths"])
         return True
@@ -88,17 +87,24 @@ class SlotTrainable(tune.Trainable):
     def step(self) -> dict[str, Report]:
         if self._candidate is None:
             return {REPORT: Report(ReportKind.READY, self._worker)}
+        began = time.perf_counter()
+        report = self._measured(self._candidate)
+        if report.measurement is None or report.measurement.final:
+            self._close_stream()
+        self._busy_seconds += time.perf_counter() - began
+        return {REPORT: replace(report, busy_seconds=self._busy_seconds)}
+
+    def _measured(self, candidate: Candidate) -> Report:
         try:
             if self._stream is None:
-                self._stream = iter(self._evaluator.evaluate(self._candidate))
+                self._stream = iter(self._evaluator.evaluate(candidate))
             measurement = self._next(self._stream)
         except EvaluationError as error:
-            return self._finish(Report(ReportKind.ACCIDENT, self._worker, reason=describe(error)))
+            return Report(ReportKind.ACCIDENT, self._worker, reason=describe(error))
         if measurement is None:
             reason = "the evaluator ended without a final measurement"
-            return self._finish(Report(ReportKind.ACCIDENT, self._worker, reason=reason))
-        report = Report(ReportKind.MEASURED, self._worker, measurement, wait_seconds=self._wait_seconds)
-        return self._finish(report) if measurement.final else {REPORT: report}
+            return Report(ReportKind.ACCIDENT, self._worker, reason=reason)
+        return Report(ReportKind.MEASURED, self._worker, measurement)
 
     def _next(self, stream: Iterator[Measurement]) -> Measurement | None:
         return next((item for item in stream if item.final or self._estimates), None)
@@ -106,17 +112,12 @@ class SlotTrainable(tune.Trainable):
     def cleanup(self) -> None:
         self._close_stream()
 
-    def _finish(self, report: Report) -> dict[str, Report]:
-        self._close_stream()
-        return {REPORT: report}
-
     def _close_stream(self) -> None:
         close = getattr(self._stream, "close", None)
         if close is not None:
             close()
         self._candidate = self._stream = None
         self._watchdog.disarm()
-        self._idle_since = time.monotonic()
 
 
 class _Watchdog:

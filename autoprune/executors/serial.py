@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
 
 from autoprune.errors import EvaluationError
+from autoprune.executors.turnaround import Turnaround
 from autoprune.protocols import AskTell, Evaluator
 from autoprune.types import Measurement, Outcome, OutcomeKind, Trial
 
@@ -36,10 +38,22 @@ class SerialExecutor:
         if session.done:
             return
         evaluator = self._make_evaluator()
+        turnaround = Turnaround()
         while not session.done:
             trial = session.ask()
             if trial is not None:
-                session.tell(trial.number, self._outcome(evaluator, trial, session))
+                turnaround.handed()
+                session.tell(trial.number, self._timed(turnaround, evaluator, trial, session))
+                turnaround.told()
+
+    def _timed(self, turnaround: Turnaround, evaluator: Evaluator, trial: Trial, session: AskTell) -> Outcome:
+        """Worker and driver are one here: ``report`` is what taking in the outcome before it took."""
+        began = time.perf_counter()
+        outcome = self._outcome(evaluator, trial, session)
+        between = turnaround.heard(time.perf_counter() - began)
+        if outcome.kind is OutcomeKind.ACCIDENT:
+            return outcome
+        return replace(outcome, timings={**outcome.timings, **between})
 
     def _outcome(self, evaluator: Evaluator, trial: Trial, session: AskTell) -> Outcome:
         try:

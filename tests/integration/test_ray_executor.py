@@ -20,9 +20,10 @@ from autoprune.config.schema import RayExecutorConfig
 from autoprune.errors import ConfigError, SearchAborted, StoreError
 from autoprune.executors.ray_cluster import connected
 from autoprune.executors.ray_tune import RayTuneExecutor
-from autoprune.types import Outcome, OutcomeKind
+from autoprune.types import Outcome, OutcomeKind, Trial
 
 TRIAL_SECONDS = 2.0
+ONE = RayExecutorConfig(max_parallel=1, cpus_per_trial=0.5)
 TWO = RayExecutorConfig(max_parallel=2, cpus_per_trial=0.5)
 
 
@@ -75,11 +76,29 @@ class TestMeasuring:
             # A view of the object store's shared memory: neither copied nor writable.
             assert (outcome.metrics["owns"], outcome.metrics["writeable"]) == (0.0, 0.0)
             assert outcome.timings["slice"] == 0.25
-            assert outcome.timings["wait"] >= 0.0
+            assert set(outcome.timings) == {"slice", "report", "wait"}
+            assert all(0.0 <= outcome.timings[phase] < 5.0 for phase in ("report", "wait"))
             assert outcome.worker.endswith(f":{int(outcome.metrics['builds/pid'])}")
         builds = (tmp_path / "builds").read_text().split()
         assert len(builds) == len(set(builds)) <= 2
         assert ray.is_initialized()
+
+    def test_what_the_driver_and_the_way_take_is_told_apart(self, tmp_path: Path) -> None:
+        """Told apart from the worker's work, from each other, and together no more than the time that passed."""
+
+        class SlowToPropose(FakeSession):
+            def ask(self) -> Trial | None:
+                time.sleep(0.2 if len(self.outcomes) in (4, 5) else 0.0)
+                return super().ask()
+
+        session = SlowToPropose([1, 2, 3, fake.A_SECOND, 4, 5, 6])
+        began = time.perf_counter()
+        RayTuneExecutor(ONE, {"folder": str(tmp_path)}, Evaluator, TRIAL_SECONDS).run(session)
+        elapsed = time.perf_counter() - began
+        timings = {number: outcome.timings for number, outcome in session.outcomes.items()}
+        assert sorted(number for number, each in timings.items() if each["wait"] >= 0.2) == [4, 5]
+        assert timings[3]["report"] < 0.8, "the second of work is not counted as the way"
+        assert sum(each["report"] + each["wait"] for each in timings.values()) + 1.0 < elapsed
 
     def test_waits_without_spinning_while_a_generation_is_open(self, tmp_path: Path) -> None:
         told_at: list[float] = []

@@ -33,7 +33,9 @@ def test_the_final_measurement_is_told_with_its_timings(store: Store) -> None:
     run(store, ToyEvaluator(steps=3), trials=4)
     assert store.search("toy").trial_counts == {"complete": 4}
     trial = store.trial("toy", 3)
-    assert (trial.worker, trial.timings) == ("serial", {"evaluate": 0.1})
+    assert (trial.worker, trial.timings["evaluate"]) == ("serial", 0.1)
+    assert set(trial.timings) == {"evaluate", "report", "wait"}
+    assert 0 <= trial.timings["report"] + trial.timings["wait"] < 5
 
 
 def test_an_exception_is_an_accident_with_its_type(store: Store) -> None:
