@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 import shlex
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from autoprune.analysis.figures import front_svg, history_svg
 from autoprune.analysis.front import Front
 from autoprune.analysis.metrics import axis, describe, finite, format_value
 from autoprune.analysis.pareto import comparable, hypervolume_history, minimised, reference_point
+from autoprune.analysis.timings import bottleneck, phase_times
 from autoprune.types import SearchRecord, Trial, TrialState
 
 __all__ = ["write_report"]
@@ -50,6 +50,7 @@ def write_report(
     """
     import jinja2
 
+    times = phase_times(trials)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("autoprune.analysis"),
         autoescape=True,
@@ -70,7 +71,8 @@ def write_report(
         validation_images=_at(record.config, "evaluator", "validation_images"),
         widths=_width_bars(front, channels or _widest(trials)),
         widths_known=channels is not None,
-        timings=_timings(trials),
+        timings=times,
+        bottleneck=bottleneck(times),
         reused=sum(bool(trial.duplicate_of) for trial in trials),
         stopped=_stopped(trials),
         failures=_failures(trials)[:_SHOWN_FAILURES],
@@ -145,18 +147,6 @@ def _width_bars(front: Front, full: Mapping[str, int]) -> list[WidthBars]:
         summary = ", ".join(f"{name} {_cell(name, trial.metrics, front.baseline)}" for name in axes)
         bars.append(WidthBars(f"trial {trial.number}: {summary}", groups))
     return bars
-
-
-def _timings(trials: Sequence[Trial]) -> list[tuple[str, float, float]]:
-    """Phase, mean seconds over the trials that ran it, percent of the sum of means."""
-    seconds: dict[str, list[float]] = defaultdict(list)
-    for trial in trials:
-        for phase, value in trial.timings.items():
-            if math.isfinite(value) and not trial.duplicate_of:
-                seconds[phase].append(value)
-    means = {phase: sum(values) / len(values) for phase, values in seconds.items()}
-    total = sum(means.values()) or 1.0
-    return [(phase, mean, 100 * mean / total) for phase, mean in sorted(means.items(), key=lambda item: -item[1])]
 
 
 def _stopped(trials: Sequence[Trial]) -> dict[str, int]:

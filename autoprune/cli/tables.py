@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from autoprune.analysis.metrics import ordered
+from autoprune.analysis.timings import PHASES, bottleneck, in_words, phase_times
 from autoprune.cli.formatting import format_count, format_duration, format_metric, format_time
 from autoprune.cli.options import Format
 from autoprune.cli.output import Table, print_csv, print_json, print_table, print_text
@@ -82,9 +83,22 @@ def print_trials(trials: Sequence[Trial], format: Format) -> None:
     estimates = any(_estimated(trial, "top1") for trial in trials)
     if format is Format.csv:
         groups = list(dict.fromkeys(name for trial in trials for name in trial.candidate.widths))
-        rows = [{**_trial_content(trial), **trial.metrics, **trial.candidate.widths} for trial in trials]
-        return print_csv(rows, ["trial", "state", *names, "attempt", "seconds", "worker", "reason", *groups])
-    caption = "~ estimate of a trial that racing stopped after so many images; never on a front." if estimates else ""
+        phases = list(dict.fromkeys([*PHASES, *(name for trial in trials for name in trial.timings)]))
+        rows = [
+            {
+                **_trial_content(trial),
+                **{f"{name}_seconds": value for name, value in trial.timings.items()},
+                **trial.metrics,
+                **trial.candidate.widths,
+            }
+            for trial in trials
+        ]
+        timed = [f"{name}_seconds" for name in phases]
+        return print_csv(rows, ["trial", "state", *names, "attempt", "seconds", *timed, "worker", "reason", *groups])
+    notes = [_time_spent(trials)]
+    if estimates:
+        notes.append("~ estimate of a trial that racing stopped after so many images; never on a front.")
+    caption = "\n".join(filter(None, notes))
     table = Table(
         "trial", "state", *names, "seconds", "why", left=["state", "why"], optional=_optional(), caption=caption
     )
@@ -116,10 +130,13 @@ def print_selection(selection: Selection, format: Format) -> None:
             "metrics": dict(trial.metrics),
             "baseline": dict(baseline),
             "considered": selection.considered,
+            "timings": dict(trial.timings),
         }
         return print_json(content)
     title = f"{selection.search}: trial {trial.number} (of {selection.considered} complete trials)"
-    table = Table("", "selected", "baseline", left=[""], title=title, caption=_MACS)
+    measured = f"Measured on worker {trial.worker}: {in_words(trial.timings)}." if trial.timings else ""
+    caption = "\n".join(filter(None, [_MACS, measured]))
+    table = Table("", "selected", "baseline", left=[""], title=title, caption=caption)
     for name in names:
         table.add(name, format_metric(name, trial.metrics, baseline), format_metric(name, baseline))
     print_table(table)
@@ -215,6 +232,15 @@ def _trial_content(trial: Trial) -> dict[str, Any]:
         "duplicate_of": trial.duplicate_of,
         "note": dict(trial.note),
     }
+
+
+def _time_spent(trials: Sequence[Trial]) -> str:
+    """Medians by phase, and what slows the search down."""
+    phases = phase_times(trials)
+    if not phases:
+        return ""
+    medians = in_words({phase.name: phase.median_seconds for phase in phases})
+    return f"Median time a trial: {medians}. {bottleneck(phases)}"
 
 
 def _seconds(trial: Trial) -> float | None:

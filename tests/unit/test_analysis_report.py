@@ -145,8 +145,9 @@ def test_strings_are_escaped_and_passwords_kept_back(tmp_path: Path) -> None:
 
 def test_timings_leave_out_trials_that_were_not_run(tmp_path: Path) -> None:
     _, checker = render(tmp_path, TRIALS)
-    assert re.search(r"evaluate 1\.500 75 %", checker.text)
-    assert re.search(r"calibrate 0\.500 25 %", checker.text)
+    assert re.search(r"evaluate 1\.5000 75\.0 %", checker.text)
+    assert re.search(r"calibrate 0\.5000 25\.0 %", checker.text)
+    assert "75 % of the workers' time goes into scoring validation images" in checker.text
 
 
 def test_widths_are_shares_of_the_baseline_channels(tmp_path: Path) -> None:

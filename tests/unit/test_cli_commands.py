@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import math
@@ -227,6 +228,20 @@ def test_trials(fake: Recorder, capsys: pytest.CaptureFixture[str]) -> None:
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [row["state"] for row in rows] == ["complete", "complete", "failed", "diverged"]
     assert rows[3]["top1"] == ""
+    assert {"slice_seconds", "evaluate_seconds", "report_seconds", "wait_seconds"} <= set(rows[0])
+
+
+def test_tables_say_where_the_time_went(
+    fake: Recorder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed = dataclasses.replace(TRIALS[1], timings={"evaluate": 1.5, "wait": 0.5}, worker="10.0.0.1:7")
+    fake.install(monkeypatch, "trials", [timed])
+    fake.install(monkeypatch, "select", Selection(search=NAME, trial=timed, baseline=BASELINE, considered=1))
+    run("trials", NAME)
+    out = capsys.readouterr().out
+    assert "Median time a trial: evaluate 1.50 s, wait 500 ms. 75 % of the workers' time goes into scoring" in out
+    run("select", NAME)
+    assert "Measured on worker 10.0.0.1:7: evaluate 1.50 s, wait 500 ms." in capsys.readouterr().out
 
 
 def test_select_prints_the_trial_and_exports_it(fake: Recorder, capsys: pytest.CaptureFixture[str]) -> None:
