@@ -234,7 +234,7 @@ def test_trials(fake: Recorder, capsys: pytest.CaptureFixture[str]) -> None:
 def test_tables_say_where_the_time_went(
     fake: Recorder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    timed = dataclasses.replace(TRIALS[1], timings={"evaluate": 1.5, "wait": 0.5}, worker="10.0.0.1:7")
+    timed = dataclasses.replace(TRIALS[1], duplicate_of="", timings={"evaluate": 1.5, "wait": 0.5}, worker="10.0.0.1:7")
     fake.install(monkeypatch, "trials", [timed])
     fake.install(monkeypatch, "select", Selection(search=NAME, trial=timed, baseline=BASELINE, considered=1))
     run("trials", NAME)
@@ -249,7 +249,7 @@ def test_select_prints_the_trial_and_exports_it(fake: Recorder, capsys: pytest.C
     out, err = capsys.readouterr()
     assert fake.calls == [
         ("select", (NAME,), {"where": ["macs <= 21M"], "maximize": None, "minimize": "loss", "store": None}),
-        ("export", (NAME, 1, "model"), {"store": None}),
+        ("export", (NAME, 1, "model"), {**EXPORT_DEFAULTS, "store": None}),
     ]
     assert "trial 1 (of 2 complete trials)" in out
     assert "a.conv1" in out
