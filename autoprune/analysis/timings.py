@@ -84,4 +84,4 @@ def in_words(timings: Mapping[str, float]) -> str:
 def _seconds(value: float) -> str:
     if not math.isfinite(value):
         return "-"
-    return f"{value:.3g} s" if value >= 0.9995 else f"{1000 * value:.{0 if value >= 0.00995 else 1}f} ms"
+    return f"{value:.2f} s" if value >= 0.9995 else f"{1000 * value:.{0 if value >= 0.00995 else 1}f} ms"
