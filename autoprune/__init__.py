@@ -3,6 +3,7 @@
     search, resume, report          run a search from a launch file, go on with it, write its report
     searches, trials, front, select query the store: what ran, the Pareto front, the model that fits the budgets
     export, load_model, space       hand a pruned model over, read it back, look at what can be pruned
+    export_module                   any module as ONNX, torch.export or TorchScript, verified
     SearchSpace, Decoder            groups and widths of any nn.Module; proposals moved into budgets
     CostTable                       MACs and parameters of a million candidates as numpy
     Candidate, Trial, Front         the nouns (all of them: autoprune.types)
@@ -18,7 +19,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from autoprune.analysis.front import Front
-    from autoprune.api import export, front, load_model, report, resume, search, searches, select, space, trials
+    from autoprune.api import (
+        export,
+        export_module,
+        front,
+        load_model,
+        report,
+        resume,
+        search,
+        searches,
+        select,
+        space,
+        trials,
+    )
     from autoprune.cost.table import CostTable
     from autoprune.errors import AutopruneError
     from autoprune.pruning.slicing import slice_model
@@ -30,7 +43,19 @@ __version__ = "0.1.0"
 
 _HOMES = {
     **dict.fromkeys(
-        ("export", "front", "load_model", "report", "resume", "search", "searches", "select", "space", "trials"),
+        (
+            "export",
+            "export_module",
+            "front",
+            "load_model",
+            "report",
+            "resume",
+            "search",
+            "searches",
+            "select",
+            "space",
+            "trials",
+        ),
         "autoprune.api",
     ),
     "AutopruneError": "autoprune.errors",
@@ -52,6 +77,7 @@ __all__ = [
     "SearchSpace",
     "Trial",
     "export",
+    "export_module",
     "front",
     "load_model",
     "report",

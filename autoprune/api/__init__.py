@@ -5,7 +5,7 @@ Stores are given as URLs; the default is ``$AUTOPRUNE_STORE`` or ``sqlite:///res
 
 from __future__ import annotations
 
-from autoprune.api.models import SpaceReport, export, load_model, space
+from autoprune.api.models import SpaceReport, export, export_module, load_model, space
 from autoprune.api.queries import front, report, searches, select, trials
 from autoprune.api.searching import SearchResult, resume, search
 
@@ -13,6 +13,7 @@ __all__ = [
     "SearchResult",
     "SpaceReport",
     "export",
+    "export_module",
     "front",
     "load_model",
     "report",

@@ -13,11 +13,12 @@ from autoprune.driver.observers import Silent
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import torch
     from torch import nn
 
     from autoprune.protocols import Progress
 
-__all__ = ["GroupRow", "SpaceReport", "export", "load_model", "space"]
+__all__ = ["GroupRow", "SpaceReport", "export", "export_module", "load_model", "space"]
 
 
 @dataclass(frozen=True)
@@ -63,20 +64,62 @@ def space(spec: str, *, check: bool = False, input_shape: tuple[int, int, int] |
 
 
 def export(
-    name: str, trial: int, out: str | Path, *, store: str | None = None, progress: Progress | None = None
+    name: str,
+    trial: int,
+    out: str | Path,
+    *,
+    format: str = "safetensors",
+    fold_bn: bool = False,
+    batch: int | None = None,
+    licence: str = "unknown",
+    store: str | None = None,
+    progress: Progress | None = None,
 ) -> Path:
-    """Write the pruned model of a trial to a folder: ``model.safetensors`` and ``model.json``.
+    """Write the pruned model of a trial to a new folder, verified by running what was written.
 
-    Read it with :func:`load_model`. Raises NotFound, Conflict when the folder is not empty, ExportMismatch when the
-    written model does not reproduce the trial.
+    Args:
+        format: ``safetensors`` (weights and a description; read it with :func:`load_model`), ``onnx``,
+            ``torch_export`` or ``torchscript`` (one program file with its metadata inside).
+        fold_bn: fold BatchNorm into the layers before it (programs only).
+        batch: the only batch size that a program takes; None: any.
+        licence: of the source model; noted in the file.
+
+    Raises NotFound, Conflict when the folder is not empty, ConfigError when a package is missing or the model cannot
+    be converted, ExportMismatch when the written model does not reproduce the trial's; nothing is left then.
     """
-    from autoprune.api.exporting import export_trial
+    from autoprune.api.exporting import ExportOptions, check_exportable, export_trial, preflight
     from autoprune.driver.assemble import prepare
 
+    options = ExportOptions(format, fold_bn, batch, licence)
+    preflight(Path(out), options)
     with open_at(store_url(store), read_only=True) as opened:
         record = opened.search(name)
         chosen = opened.trial(name, trial)
-    return export_trial(record, chosen, prepare(load_search(record.config), progress or Silent()), Path(out))
+    check_exportable(record, chosen)
+    prepared = prepare(load_search(record.config), progress or Silent())
+    return export_trial(record, chosen, prepared, Path(out), options)
+
+
+def export_module(
+    module: nn.Module,
+    example_input: torch.Tensor | tuple[torch.Tensor, ...],
+    out: str | Path,
+    *,
+    format: str,
+    fold_bn: bool = False,
+    batch: int | None = None,
+    licence: str = "unknown",
+    metadata: Mapping[str, str] | None = None,
+) -> Path:
+    """Write any module on the CPU as a program (``onnx``, ``torch_export`` or ``torchscript``), as :func:`export` does.
+
+    ``example_input`` holds the arguments of one call, batch first; the file is verified on them and on random ones of
+    other batch sizes. ``metadata`` goes into the file. Raises what :func:`export` raises.
+    """
+    from autoprune.api.exporting import ExportOptions, export_any_module
+
+    options = ExportOptions(format, fold_bn, batch, licence)
+    return export_any_module(module, example_input, Path(out), options, dict(metadata or {}))
 
 
 def load_model(folder: str | Path, *, allow_code: bool = False) -> nn.Module:

@@ -6,6 +6,15 @@ from typing import Annotated
 
 import typer
 
+from autoprune.cli.exporting import (
+    EXPORT_FORMATS,
+    BatchOption,
+    ExportFormat,
+    FoldOption,
+    LicenceOption,
+    batch_size,
+    loading_hint,
+)
 from autoprune.cli.options import Format, FormatOption, QuietOption, SearchName, StoreOption
 from autoprune.cli.output import message, print_text
 from autoprune.errors import ConfigError
@@ -15,6 +24,8 @@ __all__ = ["register"]
 _EXPORT_EXAMPLES = """\b
 Examples:
   autoprune export digits-quickstart 41 --out model/
+  autoprune export digits-quickstart 41 --out onnx/ --format onnx --fold-bn --licence MIT
+  autoprune export digits-quickstart 41 --out fixed/ --format torch_export --batch 1
   python -c "import autoprune; print(autoprune.load_model('model/'))"
 """
 _SPACE_EXAMPLES = """\b
@@ -42,20 +53,35 @@ def export(
     name: SearchName,
     trial: Annotated[int, typer.Argument(metavar="TRIAL", min=0, help="The trial's number.")],
     out: Annotated[str, typer.Option("--out", "-o", metavar="DIR", help="The folder to write.")],
+    format: Annotated[ExportFormat, typer.Option("--format", help=EXPORT_FORMATS)] = ExportFormat.safetensors,
+    fold_bn: FoldOption = False,
+    batch: BatchOption = "dynamic",
+    licence: LicenceOption = "unknown",
     store: StoreOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Write the pruned model of a trial.
+    """Write the pruned model of a trial, verified by running what was written.
 
-    The folder gets the weights as safetensors and a JSON description; its name is printed.
+    The folder gets the weights as safetensors and a JSON description, or one program file with its metadata inside.
+    Its name is printed. A file that does not reproduce the PyTorch model is an error (exit code 6) and is not kept.
     """
     from autoprune import api
     from autoprune.cli.progress import make_progress
 
     with make_progress(quiet=quiet) as progress:
-        folder = api.export(name, trial, out, store=store, progress=progress)
+        folder = api.export(
+            name,
+            trial,
+            out,
+            format=format.value,
+            fold_bn=fold_bn,
+            batch=batch_size(batch),
+            licence=licence,
+            store=store,
+            progress=progress,
+        )
     print_text(str(folder))
-    message(f"load it with autoprune.load_model({str(folder)!r})", quiet=quiet)
+    message(loading_hint(folder, format.value), quiet=quiet)
 
 
 def space(

@@ -6,6 +6,14 @@ from typing import Annotated
 
 import typer
 
+from autoprune.cli.exporting import (
+    EXPORT_FORMATS,
+    BatchOption,
+    ExportFormat,
+    FoldOption,
+    LicenceOption,
+    batch_size,
+)
 from autoprune.cli.options import Format, FormatOption, QuietOption, SearchName, StoreOption, WhereOption
 from autoprune.cli.output import message
 
@@ -34,6 +42,7 @@ Examples:
   autoprune select digits-quickstart --where "macs <= 0.5 * baseline"
   autoprune select digits-quickstart --where "20M <= macs <= 30M" --where "params <= 50% of baseline"
   autoprune select digits-quickstart --where "top1 >= 0.95" --minimize macs --export model/
+  autoprune select digits-quickstart --where "macs <= 20M" --export onnx/ --export-format onnx
 """
 
 
@@ -116,6 +125,12 @@ def select(
         str | None,
         typer.Option("--export", metavar="DIR", help="Also export the selected model there.", show_default=False),
     ] = None,
+    export_format: Annotated[
+        ExportFormat, typer.Option("--export-format", help=EXPORT_FORMATS)
+    ] = ExportFormat.safetensors,
+    fold_bn: FoldOption = False,
+    batch: BatchOption = "dynamic",
+    licence: LicenceOption = "unknown",
     store: StoreOption = None,
     format: FormatOption = Format.table,
     quiet: QuietOption = False,
@@ -133,5 +148,15 @@ def select(
         from autoprune.cli.progress import make_progress
 
         with make_progress(quiet=quiet) as progress:
-            folder = api.export(name, selection.trial.number, export, store=store, progress=progress)
+            folder = api.export(
+                name,
+                selection.trial.number,
+                export,
+                format=export_format.value,
+                fold_bn=fold_bn,
+                batch=batch_size(batch),
+                licence=licence,
+                store=store,
+                progress=progress,
+            )
         message(f"exported trial {selection.trial.number} to {folder}", quiet=quiet)

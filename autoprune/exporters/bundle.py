@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +22,10 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from autoprune.config.schema import FileModel, ModelConfig
-from autoprune.errors import ConfigError, Conflict, ExportMismatch, NotFound
+from autoprune.errors import ConfigError, NotFound
+from autoprune.exporters.description import Description, metadata
+from autoprune.exporters.staging import staged
+from autoprune.exporters.verify import Inputs, Runner, random_inputs, tensors, verify
 from autoprune.models import registry
 from autoprune.pruning.slicing import adopt_tensors
 
@@ -36,43 +36,20 @@ _VERSION = 1
 _WEIGHTS = "model.safetensors"
 _DESCRIPTION = "model.json"
 _CODE = "architecture.py"
+_PROGRAMS = ("model.onnx", "model.pt2", "model.ts")
 
 
-@dataclass(frozen=True)
-class Description:
-    """What ``model.json`` holds beside the format's own keys."""
-
-    model: ModelConfig
-    num_classes: int
-    input_shape: tuple[int, int, int]
-    """Channels, height, width of one image."""
-    mean: tuple[float, ...]
-    """Per channel, in units of [0, 1]: the model expects (image / 255 - mean) / std."""
-    std: tuple[float, ...]
-    class_names: tuple[str, ...]
-    widths: Mapping[str, int]
-    metrics: Mapping[str, float]
-    baseline: Mapping[str, float]
-    origin: Mapping[str, Any] = field(default_factory=dict)
-    """Where it comes from: search, trial, digests, versions."""
-
-
-def save_bundle(folder: Path, module: nn.Module, description: Description) -> Path:
+def save_bundle(folder: Path, module: nn.Module, description: Description, *, samples: Sequence[Inputs] = ()) -> Path:
     """Write the folder (in one rename, so that half a bundle is never seen) and verify it by loading it again.
 
-    Raises Conflict when the folder exists and is not empty, ExportMismatch when the reloaded model's outputs differ.
+    It is run on random images and on ``samples``. Raises Conflict when the folder exists and is not empty,
+    ExportMismatch when the reloaded model's outputs differ.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise Conflict(f"{folder} exists and is not empty.", "Choose another folder or empty this one.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
-        staged = Path(temporary) / "bundle"
-        staged.mkdir()
-        _write(staged, module, description)
-        _verify(staged, module, description)
-        if folder.exists():
-            folder.rmdir()
-        os.replace(staged, folder)
+    with staged(folder) as inside:
+        _write(inside, module, description)
+        example = (torch.zeros(1, *description.input_shape),)
+        reloaded = load_model(inside, allow_code=True)
+        verify(_runner(reloaded), module, [*random_inputs(example, None), *samples], "safetensors")
     return folder
 
 
@@ -107,8 +84,10 @@ def read_description(folder: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
+        others = [file for file in _PROGRAMS if (folder / file).is_file()]
+        hint = f"{others[0]} is a program for another runtime; load_model reads --format safetensors." if others else ""
         raise NotFound(
-            f"{folder} holds no exported model ({_DESCRIPTION} is missing).", "Give the folder itself."
+            f"{folder} holds no exported model ({_DESCRIPTION} is missing).", hint or "Give the folder itself."
         ) from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}.", "Export the model again.") from None
@@ -123,7 +102,9 @@ def read_description(folder: Path) -> dict[str, Any]:
 
 
 def _write(folder: Path, module: nn.Module, description: Description) -> None:
-    raw = save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()})
+    # copies, because the format has no tensors that share memory (tied weights); loading ties them again
+    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in module.state_dict().items()}
+    raw = save_tensors(state, metadata=metadata(description))
     (folder / _WEIGHTS).write_bytes(raw)
     model = description.model
     if isinstance(model, FileModel):
@@ -133,36 +114,26 @@ def _write(folder: Path, module: nn.Module, description: Description) -> None:
         "version": _VERSION,
         "model": model.model_dump(mode="json"),
         "num_classes": description.num_classes,
-        "input": {
-            "shape": list(description.input_shape),
-            "mean": list(description.mean),
-            "std": list(description.std),
-            "normalisation": "(image / 255 - mean) / std",
-        },
+        "input": description.input,
         "class_names": list(description.class_names),
         "widths": dict(description.widths),
         "metrics": dict(description.metrics),
         "baseline": dict(description.baseline),
         "origin": dict(description.origin),
+        "data": description.data,
+        "licence": description.licence,
         "weights": {"file": _WEIGHTS, "bytes": len(raw), "sha256": hashlib.sha256(raw).hexdigest()},
     }
     text = json.dumps(content, indent=2, allow_nan=False)
     (folder / _DESCRIPTION).write_text(text + "\n", encoding="utf-8")
 
 
-def _verify(folder: Path, module: nn.Module, description: Description) -> None:
-    """The reloaded model gives the very outputs of the one that was saved."""
-    images = torch.randn((4, *description.input_shape), generator=torch.Generator().manual_seed(0))
-    reloaded = load_model(folder, allow_code=True)
-    with torch.inference_mode():
-        expected = module.eval()(images)
-        got = reloaded(images)
-    if expected.shape != got.shape or not torch.allclose(expected, got, rtol=1e-5, atol=1e-6):
-        worst = float((expected - got).abs().max()) if expected.shape == got.shape else float("nan")
-        raise ExportMismatch(
-            f"the exported model does not reproduce the trial's: outputs differ by {worst:.3g}, expected none.",
-            "Nothing was written. Does the model's forward use tensors outside its state_dict?",
-        )
+def _runner(module: nn.Module) -> Runner:
+    def run(sample: Inputs) -> list[Tensor]:
+        with torch.inference_mode():
+            return tensors(module(*sample))
+
+    return run
 
 
 def _read_weights(folder: Path, expected: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -244,6 +244,9 @@ def test_tables_say_where_the_time_went(
     assert "Measured on worker 10.0.0.1:7: evaluate 1.50 s, wait 500 ms." in capsys.readouterr().out
 
 
+EXPORT_DEFAULTS = {"format": "safetensors", "fold_bn": False, "batch": None, "licence": "unknown"}
+
+
 def test_select_prints_the_trial_and_exports_it(fake: Recorder, capsys: pytest.CaptureFixture[str]) -> None:
     run("select", NAME, "--where", "macs <= 21M", "--minimize", "loss", "--export", "model")
     out, err = capsys.readouterr()
@@ -267,6 +270,17 @@ def test_export_prints_the_folder_only(fake: Recorder, capsys: pytest.CaptureFix
     assert out == "model\n"
     assert "load_model('model')" in err
     assert run("export", NAME, "one", "--out", "model") == 2
+
+
+def test_export_passes_format_folding_batch_and_licence_on(fake: Recorder, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--fold-bn", "--batch", "4", "--licence", "MIT"]
+    assert run("export", NAME, "1", "--out", "model", "--format", "onnx", *options) == 0
+    assert run("select", NAME, "--export", "model", "--export-format", "onnx", *options) == 0
+    wanted = {"format": "onnx", "fold_bn": True, "batch": 4, "licence": "MIT", "store": None}
+    assert [call[2] for call in fake.calls if call[0] == "export"] == [wanted, wanted]
+    assert "onnxruntime" in capsys.readouterr().err
+    assert run("export", NAME, "1", "--out", "model", "--batch", "many") == 2
+    assert run("export", NAME, "1", "--out", "model", "--format", "tflite") == 2
 
 
 def test_space(fake: Recorder, capsys: pytest.CaptureFixture[str]) -> None:
