@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autoprune.api.stores import open_at, store_url
-from autoprune.config.loading import load_search
 from autoprune.driver.observers import Silent
 
 if TYPE_CHECKING:
@@ -88,6 +87,7 @@ def export(
     be converted, ExportMismatch when the written model does not reproduce the trial's; nothing is left then.
     """
     from autoprune.api.exporting import ExportOptions, check_exportable, export_trial, preflight
+    from autoprune.config.loading import load_search
     from autoprune.driver.assemble import prepare
 
     options = ExportOptions(format, fold_bn, batch, licence)

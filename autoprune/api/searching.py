@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoprune.api.stores import open_at, store_url
-from autoprune.config.loading import load_search
 from autoprune.driver.observers import Silent
 from autoprune.errors import Conflict, NotFound
 from autoprune.types import SearchRecord, SearchState, TrialState
@@ -48,6 +47,8 @@ def search(
     Raises ConfigError (the configuration), Conflict (the name belongs to another configuration, or another driver
     runs it), NothingFeasible (a budget out of reach), StoreError, SearchAborted.
     """
+    from autoprune.config.loading import load_search
+
     loaded = load_search(config, overrides)
     if store is not None or "store" not in loaded.model_fields_set:
         loaded = loaded.model_copy(update={"store": store_url(store)})
