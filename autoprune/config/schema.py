@@ -24,11 +24,14 @@ __all__ = [
     "DigitsData",
     "EvaluatorConfig",
     "ExecutorConfig",
+    "FileData",
     "FileModel",
+    "FunctionData",
     "ImageFolderData",
     "InheritWeights",
     "LimitsConfig",
     "ModelConfig",
+    "ModuleModel",
     "OptunaControllerConfig",
     "RacingConfig",
     "RandomControllerConfig",
@@ -80,7 +83,18 @@ class FileModel(_Strict):
     args: dict[str, Any] = {}
 
 
-ModelConfig = Annotated[BuiltinModel | TorchvisionModel | FileModel, Field(discriminator="kind")]
+class ModuleModel(_Strict):
+    """A module that ``autoprune.search_module`` was given: recorded, but not kept and not to be built from here."""
+
+    kind: Literal["module"]
+    type: str
+    digest: str
+    """Of its parameters and buffers."""
+    inputs: tuple[tuple[int, ...], ...]
+    """Shapes of the example's arguments."""
+
+
+ModelConfig = Annotated[BuiltinModel | TorchvisionModel | FileModel | ModuleModel, Field(discriminator="kind")]
 
 # --- data ----------------------------------------------------------------------------------------------------------
 
@@ -114,7 +128,32 @@ class ImageFolderData(_Strict):
     search_val: float = Field(0.1, gt=0, lt=1)
 
 
-DataConfig = Annotated[DigitsData | TorchvisionData | ImageFolderData, Field(discriminator="kind")]
+class FileData(_Strict):
+    """A function in a Python file that returns the training and the test images; ``data/user_data.py`` says how."""
+
+    kind: Literal["file"]
+    path: str
+    factory: str
+    args: dict[str, Any] = {}
+    search_val: float = Field(0.1, gt=0, lt=1)
+
+
+class FunctionData(_Strict):
+    """What ``autoprune.search_module`` measures with: a function of the user, which knows its own data."""
+
+    kind: Literal["function"]
+    name: str
+    version: str = ""
+    """As the user gave it; else ``code`` tells one function from another."""
+    code: str = ""
+    """Digest of the function's source."""
+    calibration: str = ""
+    """Digest of the batches that BatchNorm is re-estimated on."""
+
+
+DataConfig = Annotated[
+    DigitsData | TorchvisionData | ImageFolderData | FileData | FunctionData, Field(discriminator="kind")
+]
 
 # --- base model ----------------------------------------------------------------------------------------------------
 

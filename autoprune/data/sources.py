@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from autoprune.config.schema import DataConfig, DigitsData, ImageFolderData, TorchvisionData
+from autoprune.config.schema import DataConfig, DigitsData, FileData, FunctionData, ImageFolderData, TorchvisionData
 from autoprune.data.dataset import Dataset, Split, carve
 from autoprune.data.folder import class_folders, find_split, list_images, read_images
+from autoprune.data.shapes import in_hand
 from autoprune.data.torchvision_sets import SETS, read_named
+from autoprune.data.user_data import read_user_data
 from autoprune.errors import ConfigError
 
 __all__ = ["load"]
@@ -35,6 +38,10 @@ def load(config: DataConfig, *, seed: int = 0, on_progress: OnProgress | None = 
         return _digits(config, seed)
     if isinstance(config, ImageFolderData):
         return _folder(Path(config.root).expanduser(), config.image_size, config.channels, config, seed, on_progress)
+    if isinstance(config, FileData):
+        return _user_file(config, seed)
+    if isinstance(config, FunctionData):
+        raise in_hand(config)
     root = Path(config.root).expanduser()
     known = SETS[config.kind]
     if (root / "train").is_dir():
@@ -65,12 +72,25 @@ def _digits_test(share: float) -> Split:
     return Split(everything.images[chosen], everything.labels[chosen])
 
 
+def _user_file(config: FileData, seed: int) -> Dataset:
+    user = read_user_data(config)
+    assembled = _assemble(config, user.train, user.class_names, seed, user.read_test)
+    name = f"{Path(config.path).name}:{config.factory}"
+    mean, std = user.mean or assembled.mean, user.std or assembled.std
+    return replace(assembled, name=name, mean=mean, std=std)
+
+
 def _named_test(config: TorchvisionData) -> Split:
     return read_named(config, train=False)[0]
 
 
 def _folder(
-    root: Path, size: int, channels: int, config: DataConfig, seed: int, on_progress: OnProgress | None
+    root: Path,
+    size: int,
+    channels: int,
+    config: ImageFolderData | TorchvisionData,
+    seed: int,
+    on_progress: OnProgress | None,
 ) -> Dataset:
     if not root.is_dir():
         raise ConfigError(
@@ -104,7 +124,11 @@ def _folder_test(folder: Path, names: tuple[str, ...], size: int, channels: int)
 
 
 def _assemble(
-    config: DataConfig, full: Split, names: tuple[str, ...], seed: int, read_test: Callable[[], Split]
+    config: DigitsData | ImageFolderData | TorchvisionData | FileData,
+    full: Split,
+    names: tuple[str, ...],
+    seed: int,
+    read_test: Callable[[], Split],
 ) -> Dataset:
     try:
         rest, carved = carve(full.labels, config.search_val, seed)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from autoprune.config.schema import BuiltinModel, FileModel, ModelConfig
+from autoprune.config.schema import BuiltinModel, FileModel, ModelConfig, ModuleModel
 from autoprune.errors import ConfigError, did_you_mean
 from autoprune.models.lenet import lenet5, lenet300_100
 from autoprune.models.mobilenet import mobilenet_v1, mobilenet_v2
@@ -16,7 +16,12 @@ from autoprune.models.torchvision_source import build_torchvision
 from autoprune.models.user_file import build_from_file
 from autoprune.models.vgg import vgg16_bn, vgg19_bn
 
-__all__ = ["build", "builtin_names"]
+__all__ = ["IN_HAND", "build", "builtin_names"]
+
+IN_HAND = (
+    "Call autoprune.search_module with the same name and arguments: it goes on where the search stopped, and its "
+    "result builds the pruned modules."
+)
 
 _BUILTIN: dict[str, Callable[..., nn.Module]] = {
     "lenet300_100": lenet300_100,
@@ -51,6 +56,8 @@ def build(config: ModelConfig, *, num_classes: int, in_channels: int) -> nn.Modu
         return _build_builtin(config, num_classes, in_channels)
     if isinstance(config, FileModel):
         return build_from_file(config, num_classes=num_classes, in_channels=in_channels)
+    if isinstance(config, ModuleModel):
+        raise ConfigError(f"model: the {config.type} was a module in hand, which is not stored.", IN_HAND)
     return build_torchvision(config, num_classes=num_classes, in_channels=in_channels)
 
 

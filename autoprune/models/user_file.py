@@ -1,4 +1,4 @@
-"""A user's own network: a Python file and the name of a function in it."""
+"""A user's own network or data: a Python file and the name of a function in it."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from torch import nn
 
-from autoprune.config.schema import FileModel
+from autoprune.config.schema import FileData, FileModel
 from autoprune.errors import ConfigError, did_you_mean
 
-__all__ = ["build_from_file"]
+__all__ = ["build_from_file", "call_factory"]
 
 
 def build_from_file(config: FileModel, *, num_classes: int, in_channels: int) -> nn.Module:
@@ -26,27 +26,38 @@ def build_from_file(config: FileModel, *, num_classes: int, in_channels: int) ->
     The file's folder is importable while it runs, so it may import its neighbours. Raises ConfigError when the file
     is missing, fails (with exception and line), lacks the factory, or returns something that is not an nn.Module.
     """
-    path = Path(config.path).expanduser()
-    if not path.is_file():
-        raise ConfigError(
-            f"model.path: there is no file {config.path!r} (looked for {path.absolute()}).",
-            "Give the path of a Python file, relative to the folder you are in.",
-        )
-    module = _guarded(path, "cannot be imported", lambda: _imported(path))
-    factory = getattr(module, config.factory, None)
-    if not callable(factory):
-        raise ConfigError(
-            f"model.factory: {path} has no function {config.factory!r}.", did_you_mean(config.factory, _own(module))
-        )
     offered = {"num_classes": num_classes, "in_channels": in_channels}
-    arguments = {**_accepted(factory, offered), **config.args}
-    model = _guarded(path, f"fails in {config.factory}()", lambda: factory(**arguments))
+    model = call_factory("model", config, offered)
     if not isinstance(model, nn.Module):
         raise ConfigError(
-            f"model.factory: {config.factory}() of {path} returned {type(model).__name__}, expected torch.nn.Module.",
+            f"model.factory: {config.factory}() of {Path(config.path).expanduser()} returned {type(model).__name__}, "
+            "expected torch.nn.Module.",
             "Return the model itself, with random weights; trained ones are named in base.checkpoint.",
         )
     return model
+
+
+def call_factory(key: str, config: FileModel | FileData, offered: Mapping[str, Any]) -> Any:
+    """What ``factory(**args)`` of the user's file returns; ``offered`` arguments are passed where it takes them.
+
+    ``key`` is where the file stands in the configuration, for messages. Raises ConfigError when the file is missing,
+    fails (with exception and line) or lacks the factory.
+    """
+    path = Path(config.path).expanduser()
+    if not path.is_file():
+        raise ConfigError(
+            f"{key}.path: there is no file {config.path!r} (looked for {path.absolute()}).",
+            "Give the path of a Python file, relative to the folder you are in.",
+        )
+    hint = f"Correct the file or {key}.args."
+    module = _guarded(path, "cannot be imported", hint, lambda: _imported(path))
+    factory = getattr(module, config.factory, None)
+    if not callable(factory):
+        raise ConfigError(
+            f"{key}.factory: {path} has no function {config.factory!r}.", did_you_mean(config.factory, _own(module))
+        )
+    arguments = {**_accepted(factory, offered), **config.args}
+    return _guarded(path, f"fails in {config.factory}()", hint, lambda: factory(**arguments))
 
 
 def _imported(path: Path) -> ModuleType:
@@ -68,7 +79,7 @@ def _imported(path: Path) -> ModuleType:
     return module
 
 
-def _guarded(path: Path, what: str, action: Callable[[], Any]) -> Any:
+def _guarded(path: Path, what: str, hint: str, action: Callable[[], Any]) -> Any:
     """The user's code may raise anything: say which exception and on which of the file's lines."""
     try:
         return action()
@@ -78,9 +89,7 @@ def _guarded(path: Path, what: str, action: Callable[[], Any]) -> Any:
         line = _line(path, error)
         where = f"{path}:{line}" if line else str(path)
         text = error.msg if isinstance(error, SyntaxError) else str(error)
-        raise ConfigError(
-            f"{where} {what}: {type(error).__name__}: {text}", "Correct the file or model.args."
-        ) from None
+        raise ConfigError(f"{where} {what}: {type(error).__name__}: {text}", hint) from None
 
 
 def _line(path: Path, error: Exception) -> int | None:
@@ -99,11 +108,11 @@ def _own(module: ModuleType) -> list[str]:
     ]
 
 
-def _accepted(factory: Callable[..., Any], offered: dict[str, int]) -> dict[str, int]:
+def _accepted(factory: Callable[..., Any], offered: Mapping[str, Any]) -> dict[str, Any]:
     try:
         parameters = inspect.signature(factory).parameters
     except ValueError:
         return {}
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return offered
+        return dict(offered)
     return {name: value for name, value in offered.items() if name in parameters}
