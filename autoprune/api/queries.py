@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from autoprune.analysis.axes import search_axes
 from autoprune.analysis.front import Front, front_axes, front_rows
 from autoprune.analysis.metrics import require_known
 from autoprune.analysis.pareto import reference_point, volume_history
 from autoprune.analysis.selection import Selection, choose, nothing_complete, nothing_feasible
 from autoprune.api.stores import open_at, store_url
-from autoprune.config.expressions import parse_constraint
+from autoprune.config.expressions import parse_constraint, parse_objective
 from autoprune.errors import ConfigError, did_you_mean
 from autoprune.types import Constraint, Objective, SearchRecord, Trial, TrialState
 
@@ -37,16 +38,24 @@ def trials(name: str, *, states: Sequence[TrialState | str] | None = None, store
         return opened.trials(name, states=wanted)
 
 
-def front(name: str, *, x: str = "macs", y: str = "top1", where: Sequence[str] = (), store: str | None = None) -> Front:
+def front(
+    name: str,
+    *,
+    x: str | None = None,
+    y: str | None = None,
+    where: Sequence[str] = (),
+    store: str | None = None,
+) -> Front:
     """The Pareto front of two metrics among the complete trials that meet every ``where``.
 
+    The axes are the search's own objectives unless named: ``x`` a cost, ``y`` a quality.
     ``where`` takes expressions such as ``macs <= 0.5 * baseline``. Stopped trials are estimates and never on a front.
     Raises NotFound for an unknown search, ConfigError for an expression or a metric that no trial has.
     """
     constraints = _constraints(where)
     with open_at(store_url(store), read_only=True) as opened:
         baseline = opened.baseline(name)
-        axes = front_axes(x, y)
+        axes = front_axes(*_axes(opened, name, x, y))
         asked = [*(each.metric for each in axes), *(each.metric for each in constraints)]
         found = opened.metric_columns(name, asked)
         members, considered = [], 0
@@ -58,7 +67,7 @@ def front(name: str, *, x: str = "macs", y: str = "top1", where: Sequence[str] =
 
 
 def history(
-    name: str, *, x: str = "macs", y: str = "top1", store: str | None = None
+    name: str, *, x: str | None = None, y: str | None = None, store: str | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The hypervolume of two metrics after each trial: numbers (N,), volumes (N,), and the reference point (2,).
 
@@ -67,8 +76,7 @@ def history(
     Raises NotFound for an unknown search, ConfigError for a metric that no trial has.
     """
     with open_at(store_url(store), read_only=True) as opened:
-        opened.baseline(name)
-        axes = front_axes(x, y)
+        axes = front_axes(*_axes(opened, name, x, y))
         asked = [each.metric for each in axes]
         found = opened.metric_columns(name, asked)
         if found.complete.any():
@@ -91,17 +99,19 @@ def select(
     minimize: str | None = None,
     store: str | None = None,
 ) -> Selection:
-    """The best trial under all budgets at once; ``top1`` is maximised unless another metric is named.
+    """The best trial under all budgets at once, by the search's own measure of quality (``top1``) unless another
+    metric is named.
 
     Raises NothingFeasible with the nearest miss, NotFound, and ConfigError (also for metrics of the test split:
     choosing by them would make the test images part of the search).
     """
     if maximize is not None and minimize is not None:
         raise ConfigError(f"got both maximize {maximize!r} and minimize {minimize!r}; expected one of them.")
-    objective = Objective(minimize, "min") if minimize else Objective(maximize or "top1", "max")
     constraints = _constraints(where)
-    _refuse_test_metrics([objective.metric, *(item.metric for item in constraints)])
+    named = Objective(minimize, "min") if minimize else Objective(maximize, "max") if maximize else None
+    _refuse_test_metrics([named.metric] if named else [], constraints)
     with open_at(store_url(store), read_only=True) as opened:
+        objective = named or search_axes(_objectives(opened, name))[1]
         baseline = opened.baseline(name)
         asked = [objective.metric, *(item.metric for item in constraints)]
         found = opened.metric_columns(name, [*asked, "macs"])
@@ -141,8 +151,20 @@ def _constraints(where: Sequence[str]) -> list[Constraint]:
     return [constraint for text in where for constraint in parse_constraint(text)]
 
 
-def _refuse_test_metrics(metrics: Sequence[str]) -> None:
-    for metric in metrics:
+def _objectives(opened: Store, name: str) -> list[Objective]:
+    return [parse_objective(text) for text in opened.config(name).get("objectives", ())]
+
+
+def _axes(opened: Store, name: str, x: str | None, y: str | None) -> tuple[str, str]:
+    """The axes asked for; the search's own where none is named."""
+    if x is not None and y is not None:
+        return x, y
+    cost, quality = search_axes(_objectives(opened, name))
+    return x or str(cost), y or str(quality)
+
+
+def _refuse_test_metrics(metrics: Sequence[str], constraints: Sequence[Constraint]) -> None:
+    for metric in [*metrics, *(item.metric for item in constraints)]:
         if metric.startswith("test_"):
             raise ConfigError(
                 f"{metric!r} is measured on the test split and cannot choose a model.",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autoprune import __version__
+from autoprune.analysis.axes import search_axes
 from autoprune.analysis.front import Front, build_front, write_csv
 from autoprune.analysis.plots import plot_front
 from autoprune.analysis.report import write_report
@@ -69,9 +70,8 @@ def write_files(record: SearchRecord, trials: Sequence[Trial], folder: Path) -> 
 def search_front(record: SearchRecord, trials: Sequence[Trial]) -> Front:
     """The front on the search's own objectives: its cost against its quality."""
     objectives = [parse_objective(text) for text in record.config["objectives"]]
-    cost = next((item.metric for item in objectives if item.direction == "min"), "macs")
-    quality = next((item.metric for item in objectives if item.direction == "max"), "top1")
-    return build_front(record.name, trials, baseline=record.baseline, x=cost, y=quality)
+    cost, quality = search_axes(objectives)
+    return build_front(record.name, trials, baseline=record.baseline, x=str(cost), y=str(quality))
 
 
 def facts() -> dict[str, str]:

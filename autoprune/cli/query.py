@@ -84,12 +84,24 @@ def trials(
 
 def front(
     name: SearchName,
-    x: Annotated[str, typer.Option("--x", metavar="METRIC", help="The cost: macs, flops, params, latency_ms...")] = (
-        "macs"
-    ),
-    y: Annotated[str, typer.Option("--y", metavar="METRIC", help="The quality; 'METRIC max' sets its direction.")] = (
-        "top1"
-    ),
+    x: Annotated[
+        str | None,
+        typer.Option(
+            "--x",
+            metavar="METRIC",
+            help="The cost: macs, flops, params, latency_ms...  [default: the search's own]",
+            show_default=False,
+        ),
+    ] = None,
+    y: Annotated[
+        str | None,
+        typer.Option(
+            "--y",
+            metavar="METRIC",
+            help="The quality; 'METRIC max' sets its direction.  [default: the search's own]",
+            show_default=False,
+        ),
+    ] = None,
     where: WhereOption = None,
     plot: Annotated[
         str | None,
@@ -116,7 +128,10 @@ def select(
     name: SearchName,
     where: WhereOption = None,
     maximize: Annotated[
-        str | None, typer.Option("--maximize", metavar="METRIC", help="[default: top1]", show_default=False)
+        str | None,
+        typer.Option(
+            "--maximize", metavar="METRIC", help="[default: the search's own, such as top1]", show_default=False
+        ),
     ] = None,
     minimize: Annotated[
         str | None, typer.Option("--minimize", metavar="METRIC", help="Instead of --maximize.", show_default=False)

@@ -13,10 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-__all__ = ["calibrate"]
+__all__ = ["Batch", "calibrate"]
+
+Batch = Tensor | tuple[Tensor, ...]
+"""The input of one call, or the arguments of one where a model takes several."""
 
 
-def calibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
+def calibrate(model: nn.Module, batches: Iterable[Batch]) -> None:
     """Replace the statistics of every tracking BatchNorm by the cumulative average over ``batches``, in place.
 
     Everything else runs in eval mode (no dropout); modes and momenta are as before afterwards. Without batches, or
@@ -41,7 +44,7 @@ def calibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
             norm.momentum = momentum
 
 
-def _run(model: nn.Module, norms: list[_BatchNorm], batches: Iterable[Tensor]) -> None:
+def _run(model: nn.Module, norms: list[_BatchNorm], batches: Iterable[Batch]) -> None:
     started = False
     with torch.no_grad():
         for batch in batches:
@@ -51,4 +54,4 @@ def _run(model: nn.Module, norms: list[_BatchNorm], batches: Iterable[Tensor]) -
                     norm.momentum = None
                     norm.train()
                 started = True
-            model(batch)
+            model(*batch) if isinstance(batch, tuple) else model(batch)

@@ -153,6 +153,11 @@ class Store:
         with self._reading() as connection:
             return dict(json.loads(queries.search_row(connection, name).baseline))
 
+    def config(self, name: str) -> dict[str, Any]:
+        """The resolved configuration, without counting trials as ``search`` does."""
+        with self._reading() as connection:
+            return dict(json.loads(queries.search_row(connection, name).config))
+
     def controller_state(self, name: str) -> dict[str, Any] | None:
         """What the controller was when the last trial was written; None before the first."""
         with self._reading() as connection:
