@@ -13,6 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
+from autoprune.cost import composite
 from autoprune.errors import ConfigError, did_you_mean
 from autoprune.space import moves
 from autoprune.space.lattice import COUNTED, Bounds, Lattice, Walk, counted
@@ -30,10 +31,14 @@ _COST_UNITS = ("_ms", "_bytes", "_seconds")
 class Decoder:
     """Maps every candidate of a space to one that meets all bounds on macs, flops, params and keep_ratio.
 
-    Deterministic and idempotent. Bounds on other metrics (top1, latency_ms) are ignored: they are known only after a
-    measurement. When the search minimises no cost of the model, only the best model at the budget matters, and
-    proposals are also filled up to [bound * (1 - tolerance), bound] of some upper bound; where rounding leaves no
-    candidate in that band, no width can grow by one step without breaking a bound.
+    Deterministic and idempotent. Upper bounds on metrics of the cost table's extras (latency_ms of a latency table) are
+    met through their ceilings, which grow with every width: what meets those meets the bound, but a network that is
+    faster than a narrower one may be shrunk in vain. Bounds on other metrics (top1) are ignored: they are known only
+    after a measurement.
+
+    When the search minimises no cost of the model, only the best model at the budget matters, and proposals are also
+    filled up to [bound * (1 - tolerance), bound] of some upper bound; where rounding leaves no candidate in that band,
+    no width can grow by one step without breaking a bound.
 
     Raises NothingFeasible, with the smallest (largest) reachable cost, when no candidate meets the bounds.
     """
@@ -47,9 +52,11 @@ class Decoder:
         tolerance: float = 0.02,
     ) -> None:
         self.space = space
-        self.constraints = tuple(item for item in constraints if item.metric in COUNTED)
+        extras = composite.extra_names(space.cost.extras)
+        known = [item for item in constraints if item.metric in COUNTED or (item.metric in extras and item.op == "<=")]
+        self.constraints = tuple(known)
         self.tolerance = tolerance
-        self.lattice = Lattice(space)
+        self.lattice = Lattice(space, tuple(name for name in extras if name in {item.metric for item in known}))
         self._bounds = self._combined(self.constraints)
         self._witness = feasible_point(self.lattice, self._bounds, self.constraints)
         costly = any(item.metric in COUNTED or item.metric.endswith(_COST_UNITS) for item in objectives)
@@ -57,7 +64,7 @@ class Decoder:
         """Whether proposals are filled up to the bound."""
 
     def _combined(self, constraints: Sequence[Constraint]) -> Bounds:
-        bounds = Bounds.free()
+        bounds = Bounds.free(len(self.lattice.bases))
         for item in constraints:
             base, value = counted(self.lattice, item.metric, item.bound(self.space.cost.baseline), item.op)
             if item.op == "<=":
@@ -95,7 +102,7 @@ class Decoder:
         aimed = Bounds(self._bounds.low, self._bounds.high.copy())
         aimed.high[base] = min(aimed.high[base], max(value, lowest))
         index = self._repaired(self.lattice.index(candidate), aimed)
-        only = Bounds.free()
+        only = Bounds.free(len(self.lattice.bases))
         only.high[base] = aimed.high[base]
         return self.lattice.candidate(self._filled(index, aimed, only))
 

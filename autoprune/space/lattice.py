@@ -1,16 +1,19 @@
 """Candidates as index vectors, with exact costs: the arithmetic under the decoder.
 
 An index vector (G,) int64 holds, for each dimension, the position of its width among the allowed ones; 0 everywhere is
-the minimum, ``top`` the full model. Costs grow with every index, which the decoder relies on.
+the minimum, ``top`` the full model. Costs grow with every index, which the decoder relies on; for metrics of the cost
+table's extras, such as latency, it is their ceilings that do.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from autoprune.cost import composite
 from autoprune.space.space import SearchSpace
 from autoprune.types import Candidate
 
@@ -20,37 +23,39 @@ BASES = ("macs", "params", "channels")
 """What costs are computed in: whole numbers, so that a comparison with a bound is exact."""
 COUNTED = {"macs": "macs", "flops": "macs", "params": "params", "keep_ratio": "channels"}
 """Metric -> the base it is a multiple of."""
+_PER_UNIT = 1e6
+"""Ceilings count in millionths of the metric's unit, so that, as for the bases, half of one is nothing."""
 
 
 @dataclass(frozen=True, eq=False)
 class Bounds:
-    """Lowest and highest allowed cost in each of ``BASES``: two arrays (3,) float64, infinite where free."""
+    """Lowest and highest allowed cost in each of ``Lattice.bases``: two arrays (B,) float64, infinite where free."""
 
     low: np.ndarray
     high: np.ndarray
 
     @classmethod
-    def free(cls) -> Bounds:
-        return cls(np.full(len(BASES), -np.inf), np.full(len(BASES), np.inf))
+    def free(cls, count: int = len(BASES)) -> Bounds:
+        return cls(np.full(count, -np.inf), np.full(count, np.inf))
 
     @property
     def any_high(self) -> bool:
         return bool(np.isfinite(self.high).any())
 
     def below_high(self, costs: np.ndarray) -> np.ndarray:
-        """Costs (3, N) -> (N,) bool."""
+        """Costs (B, N) -> (N,) bool."""
         return np.asarray((costs <= self.high[:, None]).all(axis=0))
 
     def above_low(self, costs: np.ndarray) -> np.ndarray:
-        """Costs (3, N) -> (N,) bool."""
+        """Costs (B, N) -> (N,) bool."""
         return np.asarray((costs >= self.low[:, None]).all(axis=0))
 
     def met(self, costs: np.ndarray) -> np.ndarray:
-        """Costs (3, N) -> (N,) bool."""
+        """Costs (B, N) -> (N,) bool."""
         return self.below_high(costs) & self.above_low(costs)
 
     def miss(self, costs: np.ndarray, scale: np.ndarray) -> np.ndarray:
-        """Sum of what is beyond the bounds, each in units of ``scale`` (3,): costs (3, ...) -> (...)."""
+        """Sum of what is beyond the bounds, each in units of ``scale`` (B,): costs (B, ...) -> (...)."""
         shape = (-1,) + (1,) * (costs.ndim - 1)
         over = np.maximum(costs - self.high.reshape(shape), 0.0)
         under = np.maximum(self.low.reshape(shape) - costs, 0.0)
@@ -58,10 +63,12 @@ class Bounds:
 
 
 class Lattice:
-    """The candidates of a space as index vectors."""
+    """The candidates of a space as index vectors. ``extras`` names metrics of the cost table's extras to count too."""
 
-    def __init__(self, space: SearchSpace) -> None:
+    def __init__(self, space: SearchSpace, extras: Sequence[str] = ()) -> None:
         self.space = space
+        self.extras = tuple(extras)
+        self.bases = (*BASES, *self.extras)
         self.dims = np.arange(len(space.dimensions))
         self.counts = np.array([len(item.allowed) for item in space.dimensions])
         self.top = self.counts - 1
@@ -103,12 +110,19 @@ class Lattice:
         return Candidate({item.name: item.allowed[at] for item, at in zip(self.space.dimensions, index, strict=True)})
 
     def costs(self, indices: np.ndarray) -> np.ndarray:
-        """Indices (N, G) -> (3, N) float64, exact."""
+        """Indices (N, G) -> (B, N) float64, exact; ceilings of the extras in millionths."""
         units = self.units[self.dims, indices]
         product = units @ self.matrix
         product += self.linear[:, None, :]
         product *= units
-        return np.asarray(product.sum(axis=2) + self.constant[:, None])
+        counted = np.asarray(product.sum(axis=2) + self.constant[:, None])
+        return np.concatenate([counted, self.ceilings(indices)]) if self.extras else counted
+
+    def ceilings(self, indices: np.ndarray) -> np.ndarray:
+        """Indices (N, G) -> (extras, N) float64, in millionths of each metric's unit."""
+        widths = (self.units[self.dims, indices] * self.space.cost.unit).astype(np.int64)
+        found = composite.ceilings(self.space.cost.extras, widths)
+        return np.stack([_PER_UNIT * found[name] for name in self.extras])
 
 
 class Walk:
@@ -134,19 +148,32 @@ class Walk:
         return np.asarray(units[dims, target] - units[dims, self.index[dim]])
 
     def changes(self, sizes: np.ndarray, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
-        """What each step of ``sizes`` (G,) alone adds to the costs of ``rows``: (rows, G)."""
-        return np.asarray(sizes * (self._slope[rows] + sizes * self._curve[rows]))
+        """What each step of ``sizes`` (G,), all up or all down, alone adds to the costs of ``rows``: (rows, G)."""
+        changes = sizes * (self._slope + sizes * self._curve)
+        if self.lattice.extras:
+            changes = np.concatenate([changes, self._extra_changes(np.sign(sizes).astype(np.int64))])
+        return np.asarray(changes[rows])
+
+    def _extra_changes(self, direction: np.ndarray) -> np.ndarray:
+        dims = self.lattice.dims
+        moved = np.tile(self.index, (len(dims), 1))
+        moved[dims, dims] = np.clip(self.index + direction * self.stride, 0, self.lattice.top)
+        return self.lattice.ceilings(moved) - self.costs[len(BASES) :, None]
 
     def step(self, dim: int, direction: int) -> None:
         size = (self.up if direction > 0 else self.down)[dim]
-        self.costs = self.costs + size * (self._slope[:, dim] + size * self._curve[:, dim])
+        counted = self.costs[: len(BASES)] + size * (self._slope[:, dim] + size * self._curve[:, dim])
         self._slope = self._slope + 2.0 * size * self.lattice.matrix[:, :, dim]
         self.index[dim] = np.clip(self.index[dim] + direction * self.stride, 0, self.lattice.top[dim])
         self.up[dim], self.down[dim] = self._sizes(+1, dim), self._sizes(-1, dim)
+        extras = [self.lattice.ceilings(self.index[None])[:, 0]] if self.lattice.extras else []
+        self.costs = np.concatenate([counted, *extras])
 
 
 def counted(lattice: Lattice, metric: str, value: float, op: str) -> tuple[int, float]:
-    """A bound on a metric as (position in ``BASES``, bound in it), which decides exactly as the metric's float does."""
+    """A bound on a metric as (position in ``lattice.bases``, bound in it), which decides as the metric's float does."""
+    if metric in lattice.extras:
+        return lattice.bases.index(metric), value * _PER_UNIT
     base = COUNTED[metric]
     if metric == "flops":
         value = value / 2.0

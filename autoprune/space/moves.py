@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from autoprune.space.lattice import Bounds, Lattice, Walk
+from autoprune.space.lattice import BASES, Bounds, Lattice, Walk
 
 __all__ = ["climb", "grow", "lift", "mend", "shrink", "towards"]
 
@@ -58,7 +58,7 @@ def _last(
 def climb(walk: Walk, bounds: Bounds, ceiling: np.ndarray, enough: np.ndarray | None = None) -> np.ndarray:
     """Single steps up, the largest affordable first, never above ``ceiling``.
 
-    Ends when no step is affordable or when some cost has reached ``enough`` (3,). Without ``enough`` it merely takes
+    Ends when no step is affordable or when some cost has reached ``enough`` (B,). Without ``enough`` it merely takes
     back what rounding lost and ends after two steps a dimension.
     """
     rows = np.flatnonzero(np.isfinite(bounds.high))
@@ -103,7 +103,7 @@ def _swap(walk: Walk, bounds: Bounds, miss: float) -> bool:
     """The best step up in one dimension and down in another, if it helps."""
     up, down = walk.up, walk.down
     both = walk.changes(up)[:, :, None] + walk.changes(down)[:, None, :]
-    both += 2.0 * walk.lattice.matrix * up[:, None] * down
+    both[: len(BASES)] += 2.0 * walk.lattice.matrix * up[:, None] * down  # ceilings are taken to add up
     after = bounds.miss(walk.costs[:, None, None] + both, walk.lattice.scale)
     after[(up == 0)[:, None] | (down == 0)[None, :]] = np.inf
     np.fill_diagonal(after, np.inf)
