@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import math
 import sys
@@ -15,8 +14,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Table", "message", "print_csv", "print_json", "print_table", "print_text"]
 
-_PIPE_WIDTH = 100_000
-"""Columns when stdout is no terminal: nothing is cut and nothing wraps, so a table can be searched with grep."""
 _PADDING = 3
 """Characters between two columns."""
 _WRAPPED_WIDTH = 24
@@ -55,6 +52,19 @@ class Table:
             shown = [column for column in shown if self.headings[column] != heading]
         return shown, sum(needed[column] for column in shown)
 
+    def lines(self) -> list[str]:
+        """One line a row: nothing is cut and nothing wraps, so that it can be searched with grep."""
+        rows = [self.headings, *(tuple(" ".join(cell.split("\n")) for cell in cells) for cells, _ in self.rows)]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        places = [
+            f"{'<' if heading in self.left else '>'}{width}"
+            for heading, width in zip(self.headings, widths, strict=True)
+        ]
+        drawn = [" " + "   ".join(map(format, row, places)) for row in rows]
+        rule = "─" * (sum(widths) + _PADDING * len(widths) - 1)
+        around = ([self.title] if self.title else [], [self.caption] if self.caption else [])
+        return [line.rstrip() for line in (*around[0], drawn[0], rule, *drawn[1:], *around[1])]
+
     def _needed(self, column: int) -> int:
         longest = max(len(text) for text in (self.headings[column], *(cells[column] for cells, _ in self.rows)))
         return _PADDING + (min(longest, _WRAPPED_WIDTH) if self.headings[column] in self.left else longest)
@@ -85,16 +95,16 @@ def print_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None
 
 
 def print_table(table: Table) -> None:
-    """Draw the table. Numbers are never cut: a narrow terminal loses optional columns, and then wraps."""
+    """Draw the table: plain text into files and pipes, by rich on a terminal.
+
+    Numbers are never cut: a narrow terminal loses optional columns, and then wraps.
+    """
+    if not sys.stdout.isatty():
+        print_text("\n".join(table.lines()))
+        return
     from rich.console import Console
     from rich.text import Text
 
-    if not sys.stdout.isatty():
-        text = io.StringIO()
-        every = list(range(len(table.headings)))
-        _draw(table, every, Console(file=text, width=_PIPE_WIDTH, color_system=None, highlight=False))
-        print_text("\n".join(line.rstrip() for line in text.getvalue().splitlines()))
-        return
     console = Console(file=sys.stdout, highlight=False)
     shown, needed = table.fitting(console.width)
     console.width = max(console.width, needed)
