@@ -10,9 +10,11 @@ import json
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from autoprune.config.expressions import parse_constraint, parse_objective
+from autoprune.config.latency import LatencyConfig
+from autoprune.config.strict import Strict as _Strict
 from autoprune.errors import ConfigError
 from autoprune.types import Constraint, Objective
 
@@ -50,10 +52,6 @@ __all__ = [
 _T = TypeVar("_T")
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
 # --- model ---------------------------------------------------------------------------------------------------------
 
 
@@ -62,7 +60,7 @@ class BuiltinModel(_Strict):
 
     kind: Literal["builtin"] = "builtin"
     name: str
-    args: dict[str, Any] = {}
+    args: dict[str, Any] = Field({})
     """Keyword arguments of the builder beyond ``num_classes`` and ``in_channels``, which come from the data."""
 
 
@@ -71,7 +69,7 @@ class TorchvisionModel(_Strict):
 
     kind: Literal["torchvision"] = "torchvision"
     name: str
-    args: dict[str, Any] = {}
+    args: dict[str, Any] = Field({})
 
 
 class FileModel(_Strict):
@@ -80,7 +78,7 @@ class FileModel(_Strict):
     kind: Literal["file"] = "file"
     path: str
     factory: str
-    args: dict[str, Any] = {}
+    args: dict[str, Any] = Field({})
 
 
 class ModuleModel(_Strict):
@@ -134,7 +132,7 @@ class FileData(_Strict):
     kind: Literal["file"]
     path: str
     factory: str
-    args: dict[str, Any] = {}
+    args: dict[str, Any] = Field({})
     search_val: float = Field(0.1, gt=0, lt=1)
 
 
@@ -322,6 +320,8 @@ class SearchConfig(_Strict):
     evaluator: EvaluatorConfig = EvaluatorConfig()
     racing: RacingConfig | None = None
     """``{}`` turns it on with its defaults. Stopped trials have estimates and never enter a front."""
+    latency: LatencyConfig | None = None
+    """``{table: FILE}`` or ``{measure: {}}`` make ``latency_ms`` an objective or a constraint like ``macs``."""
     executor: ExecutorConfig = RayExecutorConfig()
     limits: LimitsConfig = LimitsConfig()
     store: str = "sqlite:///results/autoprune.db"
@@ -349,11 +349,12 @@ class SearchConfig(_Strict):
     @model_validator(mode="after")
     def _races_on_top1(self) -> SearchConfig:
         rest = [text for text in self.objectives if text.split() != ["top1", "max"]]
-        measured = [text for text in rest if text.split()[0] not in _KNOWN_COSTS]
+        known = _KNOWN_COSTS if self.latency is None else (*_KNOWN_COSTS, "latency_ms")
+        measured = [text for text in rest if text.split()[0] not in known]
         if self.racing is not None and (measured or len(rest) == len(self.objectives)):
             raise ValueError(
                 "racing needs the objective 'top1 max', and beside it none but costs that are known beforehand "
-                f"({', '.join(_KNOWN_COSTS)}), got {', '.join(self.objectives)}"
+                f"({', '.join(known)}), got {', '.join(self.objectives)}"
             )
         return self
 
@@ -372,8 +373,9 @@ class SearchConfig(_Strict):
         content = self.model_dump(mode="json", exclude={"executor", "limits", "store", "output"})
         content["space"]["data"].pop("root", None)
         content["space"]["data"].pop("download", None)
-        if self.racing is None:  # searches from before there was racing keep their digest
-            del content["racing"]
+        for key in ("racing", "latency"):  # searches from before there were these keep their digest
+            if content[key] is None:
+                del content[key]
         return _digest(content)
 
     def evaluation_digest(self) -> str:
