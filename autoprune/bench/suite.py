@@ -177,7 +177,7 @@ def _overhead(bench: _Bench, prepared: Prepared, workers: int) -> None:
         row("search", "one trial of a search, bare loop = 1", "times", over, target=1.05, note=text, quartiles=True),
     )
     bench.notes.append(
-        "Bare loops: as many processes as workers that only evaluate; the search adds store, TPE and Ray. Below 1 where "
+        "Bare loops: as many processes as workers that only evaluate; a search adds store, TPE and Ray. Below 1 where "
         "the machine's other work disturbed the loops more."
     )
 

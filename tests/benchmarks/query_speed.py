@@ -17,23 +17,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from autoprune.api import queries
-from autoprune.store import new_owner, open_store
-from autoprune.types import Candidate
-
-NAME = "big"
-METRICS = ("top1", "loss", "macs", "flops", "params", "keep_ratio")
-BASELINE = {"top1": 0.92, "loss": 0.3, "macs": 40.6e6, "flops": 81.1e6, "params": 270e3, "keep_ratio": 1.0}
-WHERE = ["macs <= 0.5 * baseline", "params <= 200k"]
-NEVER = ["macs <= 0.01 * baseline", "top1 >= 0.9"]
-_BATCH = 20_000
+from autoprune.bench.big_store import NAME, WHERE, build, rows_of, user_queries
 
 COLD = """
 import sys, time
@@ -44,61 +34,6 @@ imported = time.perf_counter()
 queries.front("big", where=sys.argv[2:], store=sys.argv[1])
 print(imported - began, time.perf_counter() - imported)
 """
-
-
-def batches(trials: int) -> Iterator[tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]]:
-    """Rows of ``trials`` and ``metrics``. Accuracy saturates with the MACs, is noisy, and counts 2,000 images."""
-    rng = np.random.default_rng(0)
-    groups = [f"layer{i}.conv1" for i in range(12)]
-    for begin in range(0, trials, _BATCH):
-        count = min(_BATCH, trials - begin)
-        widths = rng.integers(4, 65, (count, len(groups)))
-        keep = widths.mean(axis=1) / 64
-        macs = BASELINE["macs"] * keep * rng.uniform(0.3, 1.0, count)
-        params = BASELINE["params"] * keep * rng.uniform(0.6, 1.2, count)
-        top1 = 0.92 * (1 - np.exp(-macs / 5e6)) - np.abs(rng.normal(0, 0.08, count))
-        top1 = np.round(np.clip(top1, 0.1, 1) * 2000) / 2000
-        columns = (top1, 1 - top1, np.round(macs), 2 * np.round(macs), np.round(params), keep)
-        values = dict(zip(METRICS, (column.tolist() for column in columns), strict=True))
-        states = np.where(rng.random(count) < 0.95, "complete", "stopped").tolist()
-        rows, measured = [], []
-        for i, row in enumerate(widths.tolist()):
-            candidate = Candidate(dict(zip(groups, row, strict=True)))
-            text, number = json.dumps(candidate.widths), begin + i
-            rows.append((1, number, candidate.digest, text, states[i], "", 1, "{}", "{}", "", "", 1.0, 2.0 + number))
-            measured += [(1, number, name, values[name][i], 0) for name in METRICS]
-        yield rows, measured
-
-
-def build(path: Path, trials: int) -> dict[str, float]:
-    """A search with ``trials`` finished trials, written around the driver's way in; then packed by a claim."""
-    url, began = f"sqlite:///{path}", time.perf_counter()
-    with open_store(url) as store:
-        store.create_search(NAME, config={}, digest="d", evaluation_digest="e", baseline=BASELINE)
-        raw = sqlite3.connect(path, isolation_level=None)
-        raw.execute("PRAGMA synchronous=OFF")
-        indices = raw.execute(
-            "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql LIKE '% ON %'"
-        ).fetchall()
-        late = [(name, sql) for name, sql in indices if name in ("metrics_by_value", "ix_trials_digest")]
-        for name, _ in late:
-            raw.execute(f"DROP INDEX {name}")
-        for rows, measured in batches(trials):
-            raw.execute("BEGIN")
-            raw.executemany(f"INSERT INTO trials VALUES ({','.join('?' * 13)})", rows)
-            raw.executemany("INSERT INTO metrics VALUES (?,?,?,?,?)", measured)
-            raw.execute("COMMIT")
-        for _, sql in late:
-            raw.execute(sql)
-        raw.close()
-        inserted = time.perf_counter()
-        store.release(store.claim(NAME, owner=new_owner(), ttl_seconds=3600))
-    packed = time.perf_counter()
-    return {
-        "insert_s": round(inserted - began, 1),
-        "pack_s": round(packed - inserted, 2),
-        "file_mb": round(path.stat().st_size / 1e6),
-    }
 
 
 def milliseconds(call: Callable[[], object], repeats: int) -> dict[str, Any]:
@@ -118,26 +53,10 @@ def summary(seconds: list[float]) -> dict[str, Any]:
 
 def warm(url: str, repeats: int) -> dict[str, Any]:
     """The calls that a user makes, in a process that has made one before."""
-    calls: dict[str, Callable[[], object]] = {
-        "front_two_constraints": lambda: queries.front(NAME, where=WHERE, store=url),
-        "front_unconstrained": lambda: queries.front(NAME, store=url),
-        "select_two_constraints": lambda: queries.select(NAME, where=WHERE, store=url),
-        "select_nothing_feasible": lambda: refused(lambda: queries.select(NAME, where=NEVER, store=url)),
-        "hypervolume_history": lambda: queries.history(NAME, store=url),
-    }
+    calls = user_queries(url)
     for call in calls.values():
         call()
     return {what: milliseconds(call, repeats) for what, call in calls.items()}
-
-
-def refused(call: Callable[[], object]) -> None:
-    from autoprune.errors import NothingFeasible
-
-    try:
-        call()
-    except NothingFeasible:
-        return
-    raise RuntimeError("expected no feasible trial")
 
 
 def cold(url: str, repeats: int) -> dict[str, Any]:
@@ -156,7 +75,7 @@ def optuna_best_trials(trials: int, repeats: int) -> dict[str, Any]:
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(directions=["minimize", "maximize"])
-    for rows, measured in batches(trials):
+    for rows, measured in rows_of(trials):
         values = {(number, name): value for _, number, name, value, _ in measured}
         study.add_trials(
             [

@@ -11,13 +11,13 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import time
 from collections.abc import Sequence
 
 import torch
 
 from autoprune.api.reporting import facts
 from autoprune.api.stores import open_at, store_url
+from autoprune.bench.search_rate import loop_seconds
 from autoprune.config.loading import load_search
 from autoprune.driver.assemble import Prepared, prepare
 from autoprune.driver.observers import Silent
@@ -35,12 +35,8 @@ def search_rate(trials: Sequence[Trial]) -> float:
 def loop_rate(prepared: Prepared, candidates: Sequence[Candidate], threads: int) -> tuple[float, list[float]]:
     """Candidates a minute of the plain loop, and the seconds of each."""
     torch.set_num_threads(threads)
-    list(prepared.evaluator.evaluate(candidates[0]))  # the first call also warms caches up
-    seconds = []
-    for candidate in candidates:
-        started = time.perf_counter()
-        list(prepared.evaluator.evaluate(candidate))
-        seconds.append(time.perf_counter() - started)
+    loop_seconds(prepared.evaluator, candidates[:1])  # the first call also warms caches up
+    seconds = loop_seconds(prepared.evaluator, candidates)
     return 60 / statistics.mean(seconds), seconds
 
 

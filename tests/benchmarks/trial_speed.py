@@ -24,27 +24,16 @@ import peer_ray_optuna_torch_pruning as peer
 import torch
 
 from autoprune.api.reporting import facts
+from autoprune.bench.matmul import matmul_gflops
+from autoprune.bench.throughput import evaluation_path, half_width, plain_evaluator
 from autoprune.config.loading import load_search
-from autoprune.config.schema import BuiltinModel, EvaluatorConfig, RayExecutorConfig
-from autoprune.cost.trace import trace
+from autoprune.config.schema import RayExecutorConfig
 from autoprune.driver.assemble import Prepared, prepare
 from autoprune.driver.observers import Silent
-from autoprune.evaluators.assets import Assets
 from autoprune.evaluators.evaluator import PruneEvaluator, make_evaluator
-from autoprune.models.registry import build
-from autoprune.pruning import criteria
-from autoprune.pruning.groups import discover
-from autoprune.pruning.ranking import rank
 from autoprune.types import Candidate, Measurement, Outcome, Trial, TrialState
 
 PHASES = ("slice", "calibrate", "evaluate")
-
-
-def plain_evaluator(assets: Assets) -> PruneEvaluator:
-    """The same evaluator without fused steps: channels-last float32, BatchNorm as it is, whole batches."""
-    evaluator = make_evaluator(assets)
-    evaluator.networks.program = None
-    return evaluator
 
 
 def measured(evaluator: PruneEvaluator, candidate: Candidate, clock: Callable[[], float]) -> Measurement:
@@ -53,15 +42,9 @@ def measured(evaluator: PruneEvaluator, candidate: Candidate, clock: Callable[[]
     return last
 
 
-def peak_gflops(clock: Callable[[], float], size: int = 1024) -> float:
+def peak_gflops(clock: Callable[[], float]) -> float:
     """The best of ten products of two square matrices."""
-    left, right = torch.randn(size, size), torch.randn(size, size)
-    seconds = []
-    for _ in range(10):
-        began = clock()
-        torch.mm(left, right)
-        seconds.append(clock() - began)
-    return 2 * size**3 / min(seconds) / 1e9
+    return max(matmul_gflops(clock=clock))
 
 
 def candidates_of(prepared: Prepared, count: int) -> list[Candidate]:
@@ -84,7 +67,7 @@ def compared(prepared: Prepared, count: int, clock: Callable[[], float]) -> dict
     rates = [2 * each * images / fast.timings["evaluate"] / 1e9 for each, (fast, _) in zip(macs, pairs, strict=True)]
     return {
         "candidates": count,
-        "chunk": ours.networks.chunk,
+        "path": evaluation_path(ours, prepared.base.module),
         "ours_seconds": _medians([fast for fast, _ in pairs]),
         "plain_seconds": _medians([slow for _, slow in pairs]),
         "speed_up_median": statistics.median(slow.seconds / fast.seconds for fast, slow in pairs),
@@ -99,37 +82,12 @@ def _medians(measurements: Sequence[Measurement]) -> dict[str, float]:
     return {name: statistics.median(item.timings[name] for item in measurements) for name in PHASES} | {"total": total}
 
 
-def half_width(name: str, clock: Callable[[], float], images: int = 500) -> dict[str, float]:
+def at_half_width(name: str, clock: Callable[[], float]) -> dict[str, float | str]:
     """GFLOP/s (2 per multiply-accumulate) of calibration and evaluation, median of five; random weights and images."""
-    torch.manual_seed(0)
-    module = build(BuiltinModel(name=name), num_classes=10, in_channels=3).eval()
-    groups = discover(module, torch.zeros(1, 3, 32, 32)).groups
-    generator = np.random.default_rng(0)
-    pixels = generator.integers(0, 256, (images, 3, 32, 32), dtype=np.uint8)
-    assets = Assets(
-        model=BuiltinModel(name=name),
-        num_classes=10,
-        in_channels=3,
-        state={key: tensor.numpy() for key, tensor in module.state_dict().items()},
-        groups=groups,
-        ranking=rank(module, groups, criteria.get("l1")),
-        calibration_images=pixels,
-        images=pixels,
-        labels=generator.integers(0, 10, images),
-        mean=(0.5,) * 3,
-        std=(0.25,) * 3,
-        config=EvaluatorConfig(),
-    )
-    half = Candidate({group.name: group.channels // 2 for group in groups})
-    flops = 2 * trace(module, torch.zeros(1, 3, 32, 32), groups).measure(half)["macs"] * images
-    result: dict[str, float] = {}
-    for way, evaluator in (("ours", make_evaluator(assets)), ("plain", plain_evaluator(assets))):
-        measured(evaluator, half, clock)
-        runs = [measured(evaluator, half, clock).timings for _ in range(5)]
-        for phase in ("calibrate", "evaluate"):
-            result[f"{way}_{phase}_gflops"] = flops / statistics.median(run[phase] for run in runs) / 1e9
-        result[f"{way}_slice_ms"] = 1e3 * statistics.median(run["slice"] for run in runs)
-    return result
+    found = half_width(name, timings=lambda evaluator, candidate: measured(evaluator, candidate, clock).timings)
+    names = ("calibrate", "evaluate", "plain_calibrate", "plain_evaluate")
+    rates = {f"{name}_gflops": statistics.median(getattr(found, name)) for name in names}
+    return {"path": found.path, "slice_ms": statistics.median(found.slice_ms), **rates}
 
 
 class GivenCandidates:
@@ -215,7 +173,7 @@ def main() -> None:
         "load_average_before": os.getloadavg()[0],
         "matmul_peak_gflops": peak_gflops(clock),
         "resnet20": compared(prepared, arguments.candidates, clock),
-        "half_width": {name: half_width(name, clock) for name in ("resnet20", "vgg16_bn")},
+        "half_width": {name: at_half_width(name, clock) for name in ("resnet20", "vgg16_bn")},
         "matmul_peak_gflops_after": peak_gflops(clock),
     }
     if arguments.peer:
