@@ -16,7 +16,7 @@ from autoprune.pruning.equivalence import max_error
 from autoprune.space.space import SearchSpace
 from autoprune.types import ChannelGroup
 
-__all__ = ["describe_space"]
+__all__ = ["describe_space", "resolved"]
 
 _TOLERANCE = 1e-9
 _DEFAULT_CLASSES = 10
@@ -24,7 +24,7 @@ _DEFAULT_CLASSES = 10
 
 def describe_space(spec: str, *, check: bool, input_shape: tuple[int, int, int] | None) -> SpaceReport:
     """See :func:`autoprune.api.space`."""
-    config, shape, classes, rules = _resolved(spec)
+    config, shape, classes, rules = resolved(spec)
     shape = input_shape or shape
     torch.manual_seed(0)
     model = registry.build(config, num_classes=classes, in_channels=shape[0]).eval()
@@ -42,7 +42,7 @@ def describe_space(spec: str, *, check: bool, input_shape: tuple[int, int, int] 
     )
 
 
-def _resolved(spec: str) -> tuple[ModelConfig, tuple[int, int, int], int, tuple[RuleConfig, ...]]:
+def resolved(spec: str) -> tuple[ModelConfig, tuple[int, int, int], int, tuple[RuleConfig, ...]]:
     """Model, image shape, classes and rules of a space file, ``torchvision:name``, ``file.py:factory`` or name."""
     if spec.endswith((".yaml", ".yml")):
         space = load_space(spec)
