@@ -1,6 +1,7 @@
 """autoprune: give it a trained network and a budget; it searches how many channels each layer should keep.
 
     search, resume, report          run a search from a launch file, go on with it, write its report
+    search_module                   search a module in hand by a function of your own
     searches, trials, front, select query the store: what ran, the Pareto front, the model that fits the budgets
     export, load_model, space       hand a pruned model over, read it back, look at what can be pruned
     export_module                   any module as ONNX, torch.export or TorchScript, verified
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         report,
         resume,
         search,
+        search_module,
         searches,
         select,
         space,
@@ -51,6 +53,7 @@ _HOMES = {
             "report",
             "resume",
             "search",
+            "search_module",
             "searches",
             "select",
             "space",
@@ -83,6 +86,7 @@ __all__ = [
     "report",
     "resume",
     "search",
+    "search_module",
     "searches",
     "select",
     "slice_model",

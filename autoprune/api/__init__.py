@@ -6,10 +6,12 @@ Stores are given as URLs; the default is ``$AUTOPRUNE_STORE`` or ``sqlite:///res
 from __future__ import annotations
 
 from autoprune.api.models import SpaceReport, export, export_module, load_model, space
+from autoprune.api.module_search import ModuleSearchResult, search_module
 from autoprune.api.queries import front, report, searches, select, trials
 from autoprune.api.searching import SearchResult, resume, search
 
 __all__ = [
+    "ModuleSearchResult",
     "SearchResult",
     "SpaceReport",
     "export",
@@ -19,6 +21,7 @@ __all__ = [
     "report",
     "resume",
     "search",
+    "search_module",
     "searches",
     "select",
     "space",

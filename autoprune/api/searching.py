@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from autoprune.protocols import Progress
     from autoprune.store import Store
 
-__all__ = ["SearchResult", "resume", "search"]
+__all__ = ["SearchResult", "earlier_search", "is_done", "output_folder", "resume", "search", "search_result"]
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,11 @@ def search(
     if store is not None or "store" not in loaded.model_fields_set:
         loaded = loaded.model_copy(update={"store": store_url(store)})
     with open_at(loaded.store) as opened:
-        earlier = _earlier(opened, loaded)
-        reused = earlier is not None and _is_done(earlier, loaded) and (_output(loaded) / "report.html").exists()
+        earlier = earlier_search(opened, loaded)
+        reused = earlier is not None and is_done(earlier, loaded) and (output_folder(loaded) / "report.html").exists()
         if not reused:
             _run(opened, loaded, progress or Silent())
-        return _result(opened, loaded, reused=reused)
+        return search_result(opened, loaded, reused=reused)
 
 
 def resume(
@@ -74,7 +74,7 @@ def resume(
     return search(config, overrides=overrides, store=url, progress=progress)
 
 
-def _earlier(store: Store, config: SearchConfig) -> SearchRecord | None:
+def earlier_search(store: Store, config: SearchConfig) -> SearchRecord | None:
     """The search of that name; checked before any work, since training a base model to be refused would be a pity."""
     try:
         record = store.search(config.name)
@@ -105,7 +105,8 @@ def _changed(old: Any, new: Any, path: str = "") -> list[str]:
     ]
 
 
-def _is_done(record: SearchRecord, config: SearchConfig) -> bool:
+def is_done(record: SearchRecord, config: SearchConfig) -> bool:
+    """As many trials are finished as the configuration asks for."""
     finished = sum(count for state, count in record.trial_counts.items() if TrialState(state).finished)
     return record.state is SearchState.COMPLETE and finished >= config.limits.trials
 
@@ -121,14 +122,16 @@ def _run(store: Store, config: SearchConfig, progress: Progress) -> None:
     if record.state is SearchState.COMPLETE:
         measure_test_split(store, prepared, progress)
         record = store.search(config.name)
-    write_files(record, store.trials(config.name), _output(config))
+    write_files(record, store.trials(config.name), output_folder(config))
 
 
-def _output(config: SearchConfig) -> Path:
+def output_folder(config: SearchConfig) -> Path:
+    """Where the search's report goes."""
     return Path(config.output) / config.name
 
 
-def _result(store: Store, config: SearchConfig, *, reused: bool) -> SearchResult:
+def search_result(store: Store, config: SearchConfig, *, reused: bool) -> SearchResult:
+    """What the store holds of the search now."""
     from autoprune.api.reporting import search_front
 
     record = store.search(config.name)
@@ -136,7 +139,7 @@ def _result(store: Store, config: SearchConfig, *, reused: bool) -> SearchResult
     return SearchResult(
         record=record,
         front=search_front(record, known),
-        output=_output(config),
+        output=output_folder(config),
         trials=sum(trial.state.finished for trial in known),
         reused=reused,
     )

@@ -87,7 +87,7 @@ class ModuleModel(_Strict):
     kind: Literal["module"]
     type: str
     digest: str
-    """Of its parameters and buffers."""
+    """Of its parameters, buffers and layers."""
     inputs: tuple[tuple[int, ...], ...]
     """Shapes of the example's arguments."""
 
@@ -242,7 +242,8 @@ class InheritWeights(_Strict):
     """The base model's own weights for the channels that a criterion ranks highest."""
 
     kind: Literal["inherit"] = "inherit"
-    criterion: Literal["l1", "l2", "random"] = "l1"
+    criterion: Literal["group_l1", "group_l2", "l1", "l2", "random"] = "group_l2"
+    """How channels are ranked: by the weights that make and read them (``group_*``), or only those that make them."""
 
 
 class EvaluatorConfig(_Strict):

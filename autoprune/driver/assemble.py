@@ -31,6 +31,7 @@ from autoprune.training.scoring import score
 from autoprune.types import Candidate
 
 if TYPE_CHECKING:
+    from autoprune.driver.assemble_module import PreparedModule
     from autoprune.protocols import Controller, Executor, Progress
 
 __all__ = ["Prepared", "make_controller", "make_executor", "make_space", "prepare"]
@@ -145,7 +146,7 @@ def make_space(config: SpaceConfig) -> SearchSpace:
     return SearchSpace.from_module(model, torch.zeros((1, *shape)), config.rules)
 
 
-def make_controller(prepared: Prepared) -> Controller:
+def make_controller(prepared: Prepared | PreparedModule) -> Controller:
     config = prepared.config
     return controllers.make(
         config.controller,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from autoprune.driver.assemble import Prepared, make_controller, make_executor
+from autoprune.driver.assemble_module import PreparedModule
 from autoprune.driver.racing import Racing, make_racing
 from autoprune.driver.session import Session
 from autoprune.errors import Conflict, NotFound
@@ -21,7 +22,7 @@ __all__ = ["run_session"]
 _LEASE_SECONDS = 30.0
 
 
-def run_session(store: Store, prepared: Prepared, progress: Progress) -> None:
+def run_session(store: Store, prepared: Prepared | PreparedModule, progress: Progress) -> None:
     """Run the search until its limits, an interruption or an error; what was measured is in the store in any case.
 
     Ctrl-C ends it in good order: the stored search is then INTERRUPTED.
@@ -55,17 +56,18 @@ def run_session(store: Store, prepared: Prepared, progress: Progress) -> None:
     progress.phase("search", config.limits.trials)
     progress.advance(step=sum(n for state, n in record.trial_counts.items() if TrialState(state).finished))
     with session:
-        make_executor(prepared).run(session)
+        executor = prepared.make_executor() if isinstance(prepared, PreparedModule) else make_executor(prepared)
+        executor.run(session)
 
 
-def _racing(prepared: Prepared) -> Racing | None:
+def _racing(prepared: Prepared | PreparedModule) -> Racing | None:
     config = prepared.config
-    if config.racing is None:
+    if config.racing is None or isinstance(prepared, PreparedModule):
         return None
     return make_racing(config.racing, config.parsed_objectives(), prepared.assets.labels, config.evaluator.batch_size)
 
 
-def _record(store: Store, prepared: Prepared, progress: Progress) -> SearchRecord:
+def _record(store: Store, prepared: Prepared | PreparedModule, progress: Progress) -> SearchRecord:
     """The stored search, or a new one with its baseline measured."""
     config = prepared.config
     try:
