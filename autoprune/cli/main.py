@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from autoprune.cli import bench, failures, models, query, run
+from autoprune.cli import bench, failures, latency, models, query, run
 
 __all__ = ["app", "main"]
 
@@ -50,6 +50,7 @@ app = typer.Typer(
 run.register(app)
 query.register(app)
 models.register(app)
+latency.register(app)
 bench.register(app)
 
 

@@ -19,7 +19,7 @@ from autoprune.cli.options import Format, FormatOption, QuietOption, SearchName,
 from autoprune.cli.output import message, print_text
 from autoprune.errors import ConfigError
 
-__all__ = ["register"]
+__all__ = ["image_shape", "register"]
 
 _EXPORT_EXAMPLES = """\b
 Examples:
@@ -102,10 +102,10 @@ def space(
     from autoprune import api
     from autoprune.cli.tables import print_space
 
-    print_space(api.space(spec, check=check, input_shape=_shape(input_shape)), format)
+    print_space(api.space(spec, check=check, input_shape=image_shape(input_shape)), format)
 
 
-def _shape(text: str | None) -> tuple[int, int, int] | None:
+def image_shape(text: str | None) -> tuple[int, int, int] | None:
     """``3x224x224`` as numbers. Raises ConfigError."""
     if text is None:
         return None
