@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 __all__ = ["SECTIONS", "Effort", "run"]
 
 _REPEATS = 5
+_WARM_UP = 2
+"""Trials of each worker that are not counted."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,8 @@ class Effort:
     """Through a network, for its throughput."""
     digits_trials: int = 60
     """0: no such search."""
-    paired_trials: int = 24
-    """Of about 0.3 s, in each of ``rounds`` searches beside the bare loop."""
+    paired_trials: int = 12
+    """Of about 0.3 s, a worker, in each of ``rounds`` searches beside the bare loop."""
     rounds: int = 2
     empty_trials: int = 1000
     stored_trials: int = 100_000
@@ -57,7 +59,7 @@ class Effort:
     @staticmethod
     def quick() -> Effort:
         """A quarter of the time, with wider spreads, and without the searches on digits."""
-        return Effort(100, 0, 12, 1, 300, 20_000, 4, 3)
+        return Effort(100, 0, 6, 1, 300, 20_000, 4, 3)
 
 
 @dataclass
@@ -156,7 +158,7 @@ def _search(bench: _Bench) -> None:
             for kind, label in (("ray", f"Ray, {workers} workers"), ("serial", "serial")):
                 rate = per_minute(run_search(digits_search(kind, effort.digits_trials)))
                 bench.add(row("search", f"search on digits, {label}", "trials/min", [rate]))
-        _overhead(bench, synthetic_search(0.3, effort.paired_trials), workers)
+        _overhead(bench, synthetic_search(0.3, workers * (_WARM_UP + effort.paired_trials)), workers)
 
 
 def _overhead(bench: _Bench, prepared: Prepared, workers: int) -> None:
@@ -165,7 +167,7 @@ def _overhead(bench: _Bench, prepared: Prepared, workers: int) -> None:
     with bare_loops(prepared.assets, workers) as bare:
         bare.seconds([prepared.space.uniform(0.6)] * workers)  # warms up
         for _ in range(bench.effort.rounds):
-            trials = run_search(prepared)[2 * workers :]  # the first ones warm up
+            trials = run_search(prepared)[_WARM_UP * workers :]
             rates.append(per_minute(trials))
             turns += [sum(trial.timings.values()) for trial in trials]
             loops += bare.seconds([trial.candidate for trial in trials])
