@@ -12,15 +12,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import nn
 
 from autoprune.config.schema import RayExecutorConfig, SearchConfig, SpaceConfig
 from autoprune.controllers import registry as controllers
 from autoprune.data import sources
 from autoprune.data.dataset import Dataset, Split
 from autoprune.data.shapes import shape_and_classes
+from autoprune.driver.assemble_latency import with_latency
 from autoprune.errors import SearchAborted
 from autoprune.evaluators.assets import Assets
 from autoprune.evaluators.evaluator import PruneEvaluator, make_evaluator
+from autoprune.latency.predictor import LatencyModel
 from autoprune.models import registry
 from autoprune.pruning import criteria
 from autoprune.pruning.ranking import rank
@@ -49,9 +52,10 @@ class Prepared:
 
     @property
     def evaluation_digest(self) -> str:
-        """Of the evaluation settings, and of what their paths do not tell: the base weights and the images."""
+        """Of the evaluation settings, and of what paths do not tell: base weights, images, the latency table if any."""
         images = f"{self.dataset.train.digest} {self.dataset.search_val.digest}"
-        text = f"{self.config.evaluation_digest()} {self.base.digest} {images}"
+        latency = "".join(f" {item.digest}" for item in self.space.cost.extras if isinstance(item, LatencyModel))
+        text = f"{self.config.evaluation_digest()} {self.base.digest} {images}{latency}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @cached_property
@@ -125,7 +129,7 @@ def prepare(config: SearchConfig, progress: Progress) -> Prepared:
     NothingFeasible when a budget is out of reach.
     """
     progress.phase("groups")
-    space = make_space(config.space)
+    space = with_latency(make_space(config.space), config, progress, lambda: _network(config.space))
     for name, reason in space.left_out.items():
         progress.note(f"group {name} is left out: {reason}")
     decoder = Decoder(
@@ -141,9 +145,14 @@ def prepare(config: SearchConfig, progress: Progress) -> Prepared:
 
 def make_space(config: SpaceConfig) -> SearchSpace:
     """The searched groups of the configured architecture, their widths and costs: no data, no trained weights."""
+    return SearchSpace.from_module(*_network(config), config.rules)
+
+
+def _network(config: SpaceConfig) -> tuple[nn.Module, torch.Tensor]:
+    """The full model with random weights, and a black image (1, C, H, W)."""
     shape, num_classes = shape_and_classes(config.data)
     model = registry.build(config.model, num_classes=num_classes, in_channels=shape[0]).eval()
-    return SearchSpace.from_module(model, torch.zeros((1, *shape)), config.rules)
+    return model, torch.zeros((1, *shape))
 
 
 def make_controller(prepared: Prepared | PreparedModule) -> Controller:

@@ -84,7 +84,8 @@ def _record(store: Store, prepared: Prepared | PreparedModule, progress: Progres
         )
     if record.evaluation_digest != prepared.evaluation_digest:
         raise Conflict(
-            f"search {config.name!r} was begun with another base model or other images; its numbers would not compare.",
-            "Restore the checkpoint and the data of the first run, or give the search another name.",
+            f"search {config.name!r} was begun with another base model, latency table or other images; "
+            "its numbers would not compare.",
+            "Restore what the first run had, or give the search another name.",
         )
     return record

@@ -59,6 +59,7 @@ class LatencyModel:
 
     def __init__(self, table: LatencyTable, cost: CostTable, allowed: Sequence[Sequence[int]]) -> None:
         table.check(cost)
+        self.digest = table.digest
         self._unit = np.asarray(cost.unit)
         self._allowed = [np.asarray(widths) // unit for widths, unit in zip(allowed, cost.unit, strict=True)]
         self._columns = {name: column for column, name in enumerate(cost.groups)}
