@@ -12,6 +12,16 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
+from autoprune.config.controllers import (
+    AmcControllerConfig,
+    ControllerConfig,
+    EagleEyeControllerConfig,
+    EvolutionControllerConfig,
+    NetAdaptControllerConfig,
+    OptunaControllerConfig,
+    RandomControllerConfig,
+    UniformControllerConfig,
+)
 from autoprune.config.expressions import parse_constraint, parse_objective
 from autoprune.config.latency import LatencyConfig
 from autoprune.config.strict import Strict as _Strict
@@ -19,12 +29,15 @@ from autoprune.errors import ConfigError
 from autoprune.types import Constraint, Objective
 
 __all__ = [
+    "AmcControllerConfig",
     "BaseConfig",
     "BuiltinModel",
     "ControllerConfig",
     "DataConfig",
     "DigitsData",
+    "EagleEyeControllerConfig",
     "EvaluatorConfig",
+    "EvolutionControllerConfig",
     "ExecutorConfig",
     "FileData",
     "FileModel",
@@ -34,6 +47,7 @@ __all__ = [
     "LimitsConfig",
     "ModelConfig",
     "ModuleModel",
+    "NetAdaptControllerConfig",
     "OptunaControllerConfig",
     "RacingConfig",
     "RandomControllerConfig",
@@ -204,38 +218,7 @@ class SpaceConfig(_Strict):
     rules: tuple[RuleConfig, ...] = (RuleConfig(multiple=4, floor=0.25),)
 
 
-# --- controller, evaluator, executor ---------------------------------------------------------------------------------
-
-
-class UniformControllerConfig(_Strict):
-    """One keep_ratio for all groups, from full to the smallest feasible in even steps of MACs."""
-
-    kind: Literal["uniform"] = "uniform"
-
-
-class RandomControllerConfig(_Strict):
-    """Random widths decoded to a cost drawn uniformly from the feasible range."""
-
-    kind: Literal["random"] = "random"
-    seed_uniform: int = Field(0, ge=0)
-    """The first so many proposals are uniform widths."""
-
-
-class OptunaControllerConfig(_Strict):
-    """A sampler of Optuna, in memory; the store is the only record."""
-
-    kind: Literal["optuna"] = "optuna"
-    sampler: Literal["tpe", "nsga2", "random"] = "tpe"
-    population: int = Field(20, ge=2)
-    """``nsga2``: population size."""
-    startup_trials: int = Field(16, ge=0)
-    """``tpe``: random proposals before the model takes over."""
-    seed_uniform: int = Field(5, ge=0)
-
-
-ControllerConfig = Annotated[
-    UniformControllerConfig | RandomControllerConfig | OptunaControllerConfig, Field(discriminator="kind")
-]
+# --- evaluator, executor --------------------------------------------------------------------------------------------
 
 
 class InheritWeights(_Strict):

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from autoprune.config.schema import ControllerConfig, OptunaControllerConfig, RandomControllerConfig
+from autoprune.config.controllers import (
+    ControllerConfig,
+    EagleEyeControllerConfig,
+    EvolutionControllerConfig,
+    OptunaControllerConfig,
+    RandomControllerConfig,
+)
+from autoprune.controllers.eagleeye import EagleEyeController
+from autoprune.controllers.evolution import EvolutionController
 from autoprune.controllers.random import RandomController
 from autoprune.controllers.uniform import UniformController
 from autoprune.protocols import Controller
@@ -16,7 +24,7 @@ __all__ = ["make", "names"]
 
 def names() -> list[str]:
     """The values of ``controller.kind``."""
-    return ["optuna", "random", "uniform"]
+    return ["eagleeye", "evolution", "optuna", "random", "uniform"]
 
 
 def make(
@@ -40,4 +48,8 @@ def make(
         return RandomController(
             space=space, decoder=decoder, objectives=objectives, seed=seed, seed_uniform=config.seed_uniform
         )
+    if isinstance(config, EvolutionControllerConfig):
+        return EvolutionController(config, space=space, decoder=decoder, objectives=objectives, seed=seed)
+    if isinstance(config, EagleEyeControllerConfig):
+        return EagleEyeController(config, space=space, decoder=decoder, seed=seed)
     return UniformController(space=space, decoder=decoder, trials=trials)

@@ -12,6 +12,8 @@ import pytest
 
 from autoprune.config.schema import (
     ControllerConfig,
+    EagleEyeControllerConfig,
+    EvolutionControllerConfig,
     OptunaControllerConfig,
     RandomControllerConfig,
     UniformControllerConfig,
@@ -67,6 +69,22 @@ class TestNsga2(Registered):
 
 class TestOptunaRandom(Registered):
     config = OptunaControllerConfig(sampler="random", seed_uniform=0)
+
+
+class TestEvolution(Registered):
+    config = EvolutionControllerConfig(population=6, parents=4, survival="crowding", seed_uniform=2)
+
+
+class TestEvolutionByHypervolume(Registered):
+    config = EvolutionControllerConfig(population=6, parents=4, survival="hypervolume", seed_uniform=0)
+
+
+class TestMetaPruningsEvolution(Registered):
+    config = EvolutionControllerConfig.model_validate({"preset": "metapruning", "population": 6, "parents": 3})
+
+
+class TestEagleEye(Registered):
+    config = EagleEyeControllerConfig()
 
 
 def test_every_kind_is_under_contract() -> None:

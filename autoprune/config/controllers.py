@@ -1,0 +1,149 @@
+"""The kinds of ``controller:`` in a launch file: who proposes candidates."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from autoprune.config.strict import Strict
+
+__all__ = [
+    "AmcControllerConfig",
+    "ControllerConfig",
+    "EagleEyeControllerConfig",
+    "EvolutionControllerConfig",
+    "NetAdaptControllerConfig",
+    "OptunaControllerConfig",
+    "RandomControllerConfig",
+    "UniformControllerConfig",
+]
+
+
+class UniformControllerConfig(Strict):
+    """One keep_ratio for all groups, from full to the smallest feasible in even steps of MACs."""
+
+    kind: Literal["uniform"] = "uniform"
+
+
+class RandomControllerConfig(Strict):
+    """Random widths decoded to a cost drawn uniformly from the feasible range."""
+
+    kind: Literal["random"] = "random"
+    seed_uniform: int = Field(0, ge=0)
+    """The first so many proposals are uniform widths."""
+
+
+class OptunaControllerConfig(Strict):
+    """A sampler of Optuna, in memory; the store is the only record."""
+
+    kind: Literal["optuna"] = "optuna"
+    sampler: Literal["tpe", "nsga2", "random"] = "tpe"
+    population: int = Field(20, ge=2)
+    """``nsga2``: population size."""
+    startup_trials: int = Field(16, ge=0)
+    """``tpe``: random proposals before the model takes over."""
+    seed_uniform: int = Field(5, ge=0)
+
+
+_PRESETS: dict[str, dict[str, Any]] = {
+    "metapruning": {
+        "population": 50,
+        "parents": 10,
+        "mutation": 0.1,
+        "crossover": 0.5,
+        "mutate_crossed": False,
+        "genes": "widths",
+        "seed_uniform": 0,
+    }
+}
+
+
+class EvolutionControllerConfig(Strict):
+    """Steady-state evolution within the budgets; non-dominated sorting where there are several objectives."""
+
+    kind: Literal["evolution"] = "evolution"
+    preset: Literal["metapruning"] | None = None
+    """``metapruning``: the paper's constants (population 50, parents 10, mutation 0.1 a gene, half of the children
+    crossed, random start, width indices as genes); keys given beside it win."""
+    population: int = Field(20, ge=2)
+    """The best so many of everything measured survive; the first so many proposals are drawn at random. With more
+    trials at once, more are random."""
+    parents: int = Field(5, ge=2)
+    """Children descend from the best so many of the population."""
+    mutation: float = Field(0.1, gt=0, le=1)
+    """Probability that a gene changes; one always does."""
+    crossover: float = Field(0.5, ge=0, le=1)
+    """Share of the children that mix two parents, gene by gene; the others are mutants of one."""
+    mutate_crossed: bool = True
+    """Whether crossed children are mutated as well."""
+    genes: Literal["proportions", "widths"] = "proportions"
+    """``proportions``: of the widths, and their share of the cost; ``widths``: positions among the allowed widths."""
+    survival: Literal["crowding", "hypervolume"] = "hypervolume"
+    """What tells points of one front apart: crowding distance, or the area that each adds (with
+    three objectives always crowding distance)."""
+    seed_uniform: int = Field(5, ge=0)
+    """The first so many proposals are uniform widths."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, value: Any) -> Any:
+        preset = value.get("preset") if isinstance(value, dict) else None
+        return {**_PRESETS[preset], **value} if isinstance(preset, str) and preset in _PRESETS else value
+
+    @model_validator(mode="after")
+    def _fits(self) -> EvolutionControllerConfig:
+        if self.parents > self.population:
+            raise ValueError(f"parents must be at most the population, got {self.parents} of {self.population}")
+        return self
+
+
+class NetAdaptControllerConfig(Strict):
+    """Greedy steps down: each iteration tries a cut in every group and keeps the one that costs least."""
+
+    kind: Literal["netadapt"] = "netadapt"
+    step: float | None = Field(None, gt=0, lt=1)
+    """First iteration's reduction, as a share of the way down; null: as large as ``limits.trials`` demand to get to the
+    end, at one trial a group and iteration."""
+    decay: float = Field(0.96, gt=0, le=1)
+    """Each iteration's reduction is so many times the one before, but never below a quarter of the first."""
+    quorum: float = Field(0.75, gt=0, le=1)
+    """An iteration may end once this share of its trials has, when workers would otherwise wait."""
+
+
+class EagleEyeControllerConfig(Strict):
+    """Random widths within a narrow band below the budget."""
+
+    kind: Literal["eagleeye"] = "eagleeye"
+    tolerance: float = Field(0.005, gt=0, lt=1)
+    """Width of the band as a share of the budget."""
+    budget: float = Field(0.5, gt=0, le=1)
+    """Share of the full model's MACs that is the budget where the search has no upper bound of its own."""
+
+
+class AmcControllerConfig(Strict):
+    """Reinforcement learning (DDPG): an agent walks through the groups and decides how much each keeps."""
+
+    kind: Literal["amc"] = "amc"
+    mode: Literal["fixed", "paper"] = "fixed"
+    """``paper``: as in the released code, with its known defects; ``fixed``: without them."""
+    episodes: int | None = Field(None, ge=1)
+    """Trials over which exploration fades; null: ``limits.trials`` when the search begins."""
+    warmup: int | None = Field(None, ge=1)
+    """Episodes of random actions; null: 100 (``paper``), or a quarter of the episodes, at most 100 (``fixed``)."""
+    hidden: int | None = Field(None, ge=1)
+    """Units of the two hidden layers; null: 300 (``paper``) or 64 (``fixed``)."""
+    updates: int | None = Field(None, ge=0)
+    """Gradient steps after an episode; null: one a group."""
+    seed_uniform: int = Field(5, ge=0)
+    """``fixed``: the first so many proposals are uniform widths."""
+
+
+ControllerConfig = Annotated[
+    UniformControllerConfig
+    | RandomControllerConfig
+    | OptunaControllerConfig
+    | EvolutionControllerConfig
+    | EagleEyeControllerConfig,
+    Field(discriminator="kind"),
+]
