@@ -20,7 +20,17 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from autoprune.pruning.fusion import Program, Step
 
-__all__ = ["FastNetwork", "chunk_size"]
+__all__ = [
+    "AffineMap",
+    "FastNetwork",
+    "as_call",
+    "chunk_size",
+    "finished",
+    "folded",
+    "scale_and_shift",
+    "track",
+    "track_chunks",
+]
 
 _CACHE_BYTES = 8 << 20
 _LEAST_CHUNK = 8
@@ -46,9 +56,9 @@ class FastNetwork:
         modules = dict(model.eval().named_modules())
         self._convs: dict[Step, Any] = {step: modules[step.conv] for step in program.steps if step.conv}
         self._norms: dict[Step, Any] = {step: modules[step.norm] for step in program.steps if step.norm}
-        self._calls = {step: _call(step.node, model, modules) for step in program.steps if step.source is None}
+        self._calls = {step: as_call(step.node, model, modules) for step in program.steps if step.source is None}
         self._folded: dict[Step, tuple[Tensor, Tensor | None]] = {}
-        self._scales: dict[Step, _AffineMap] = {}
+        self._scales: dict[Step, AffineMap] = {}
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Tensor]) -> None:
@@ -61,11 +71,11 @@ class FastNetwork:
         """Take the statistics into copies of the convolutions' weights, for calls. The model keeps its own."""
         with torch.no_grad():
             for step, conv in self._convs.items():
-                weight, bias = _folded(conv, self._norms.get(step))
+                weight, bias = folded(conv, self._norms.get(step))
                 self._folded[step] = (weight.to(self._dtype), None if bias is None else bias.to(self._dtype))
             for step, norm in self._norms.items():
-                scale, shift = _scale_and_shift(norm, norm.running_mean, norm.running_var)
-                self._scales[step] = _AffineMap(scale.to(self._dtype), shift.to(self._dtype))
+                scale, shift = scale_and_shift(norm, norm.running_mean, norm.running_var)
+                self._scales[step] = AffineMap(scale.to(self._dtype), shift.to(self._dtype))
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
@@ -90,7 +100,7 @@ class FastNetwork:
             hidden = _convolve(self._convs[step], hidden, *self._folded[step])
         else:
             hidden = self._scales[step](hidden)
-        return _finished(step, hidden, None if step.added is None else values[step.added])
+        return finished(step, hidden, None if step.added is None else values[step.added])
 
     def _calibrate_on(self, batch: Tensor, number: int) -> None:
         """Layer by layer: a layer's statistics are those of the whole batch, gathered chunk by chunk."""
@@ -109,12 +119,12 @@ class FastNetwork:
         source, conv, norm = values[step.source], self._convs.get(step), self._norms.get(step)  # type: ignore[index]
         added = None if step.added is None else values[step.added]
         chunks = [source[i] for i in range(len(source))] if conv is None else _convolved(conv, source)
-        scale = None if norm is None else _AffineMap(*_scale_and_shift(norm, *_track(norm, chunks, number)))
+        scale = None if norm is None else AffineMap(*scale_and_shift(norm, *track_chunks(norm, chunks, number)))
 
         def rest(i: int, hidden: Tensor) -> Tensor:
             if scale is not None:
                 hidden = scale(hidden, in_place=conv is not None)  # what a convolution gave is nobody else's
-            return _finished(step, hidden, None if added is None else added[i])
+            return finished(step, hidden, None if added is None else added[i])
 
         return _Chunks(chunks, rest)
 
@@ -173,7 +183,7 @@ def _largest_step(program: Program, model: nn.Module, image: Tensor) -> int:
     return max(sizes)
 
 
-def _call(node: fx.Node, model: nn.Module, modules: Mapping[str, nn.Module]) -> Callable[[_Lookup], Any]:
+def as_call(node: fx.Node, model: nn.Module, modules: Mapping[str, nn.Module]) -> Callable[[_Lookup], Any]:
     """The operation, as a function of what finds the values that it reads."""
     target: Any = node.target
     if node.op == "get_attr":
@@ -205,23 +215,23 @@ def _convolved(conv: nn.Conv2d, source: _Chunks) -> list[Tensor]:
     return [_convolve(conv, source[i], conv.weight, conv.bias) for i in range(len(source))]
 
 
-def _finished(step: Step, hidden: Tensor, added: Tensor | None) -> Tensor:
+def finished(step: Step, hidden: Tensor, added: Tensor | None) -> Tensor:
     """The end of a chain, in the memory of a value that only the chain knows."""
     if added is not None:
         hidden = hidden.add_(added)
     return hidden.relu_() if step.relu else hidden
 
 
-def _folded(conv: nn.Conv2d, norm: _BatchNorm | None) -> tuple[Tensor, Tensor | None]:
+def folded(conv: nn.Conv2d, norm: _BatchNorm | None) -> tuple[Tensor, Tensor | None]:
     """Weight and bias of the one convolution that does what ``conv`` and then ``norm`` do in eval mode."""
     if norm is None:
         return conv.weight, conv.bias
-    scale, shift = _scale_and_shift(norm, norm.running_mean, norm.running_var)
+    scale, shift = scale_and_shift(norm, norm.running_mean, norm.running_var)
     bias = shift if conv.bias is None else shift + scale * conv.bias
     return conv.weight * scale[:, None, None, None], bias
 
 
-def _scale_and_shift(norm: _BatchNorm, mean: Tensor | None, variance: Tensor | None) -> tuple[Tensor, Tensor]:
+def scale_and_shift(norm: _BatchNorm, mean: Tensor | None, variance: Tensor | None) -> tuple[Tensor, Tensor]:
     """Of each channel, so that ``x * scale + shift`` is normalised by these statistics."""
     assert mean is not None
     assert variance is not None
@@ -235,9 +245,15 @@ def _scale_and_shift(norm: _BatchNorm, mean: Tensor | None, variance: Tensor | N
     return scale.to(dtype), shift.to(dtype)
 
 
-def _track(norm: _BatchNorm, chunks: Sequence[Tensor], number: int) -> tuple[Tensor, Tensor]:
-    """Mean and (biased) variance of each channel over a batch, float64; updates the averages of ``number`` batches."""
+def track_chunks(norm: _BatchNorm, chunks: Sequence[Tensor], number: int) -> tuple[Tensor, Tensor]:
+    """``track`` for a batch in parts; gives the batch's mean and (biased) variance of each channel, float64."""
     mean, variance, count = _moments(chunks)
+    track(norm, mean, variance, count, number)
+    return mean, variance
+
+
+def track(norm: _BatchNorm, mean: Tensor, variance: Tensor, count: int, number: int) -> None:
+    """Take mean and (biased) variance of ``count`` values of each channel into the averages of ``number`` batches."""
     if count < 2:
         raise ValueError("BatchNorm needs more than one value per channel for its statistics")
     tracked_mean, tracked_variance = norm.running_mean, norm.running_var
@@ -248,7 +264,6 @@ def _track(norm: _BatchNorm, chunks: Sequence[Tensor], number: int) -> tuple[Ten
         tracked.copy_(kept + value / number)
     if norm.num_batches_tracked is not None:
         norm.num_batches_tracked.fill_(number)
-    return mean, variance
 
 
 def _moments(chunks: Sequence[Tensor]) -> tuple[Tensor, Tensor, int]:
@@ -283,7 +298,7 @@ def _widened(hidden: Tensor, least: int) -> Tensor:
     return hidden.permute(0, 2, 3, 1).view(1, -1, 1, side_by_side * channels).permute(0, 3, 1, 2)
 
 
-class _AffineMap:
+class AffineMap:
     """``x * scale + shift``, channel by channel."""
 
     def __init__(self, scale: Tensor, shift: Tensor) -> None:

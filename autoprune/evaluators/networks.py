@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from autoprune.evaluators.fast import FastNetwork, chunk_size
+from autoprune.evaluators.native.build import Library, load_library
+from autoprune.evaluators.native.layers import Arena
+from autoprune.evaluators.native.network import NativeNetwork
+from autoprune.evaluators.native.pieces import supports
+from autoprune.evaluators.native.plan import chunk_groups
 from autoprune.pruning.calibration import calibrate
 from autoprune.pruning.fusion import Program, find_program
 from autoprune.training.precision import autocast_dtype
@@ -55,7 +62,11 @@ class PlainNetwork:
 
 class Networks:
     """Runs the slices of one base model. ``sliced`` makes one of them, to see on a few of the ``images`` (N, C, H, W)
-    that the fast way gives the plain one's numbers; ``batch`` images are the most that it is called with."""
+    that the fast way gives the plain one's numbers; ``batch`` images are the most that it is called with.
+
+    ``program`` is None where the plain way runs, ``native`` where torch's convolutions do; ``chunk`` is the number of
+    images that go through a layer at once, ``dtype`` that of the multiplications in calls (None: the model's own).
+    """
 
     def __init__(
         self, base: nn.Module, sliced: Callable[[], nn.Module], images: Tensor, labels: Tensor, batch: int
@@ -63,15 +74,24 @@ class Networks:
         self.program = find_program(base)
         self.chunk = batch
         self.dtype: torch.dtype | None = None
-        if self.program is not None and not _agrees(self.program, sliced, images[:_SAMPLE]):
-            self.program = None
-        if self.program is not None:
+        self.native: NativeMaker | None = None
+        if self.program is None:
+            return
+        if autocast_dtype("auto", images.device.type) is None:
+            self.native = _checked_native(self.program, base, sliced, images, batch)
+        if self.native is not None:
+            self.chunk = self.native.chunk
+        elif _agrees(partial(_halves, self.program), sliced, images[:_SAMPLE]):
             self.chunk = chunk_size(self.program, base, images[:1], batch)
             self.dtype = self._checked_dtype(base, images[:batch], labels[:batch])
+        else:
+            self.program = None
 
     def network(self, model: nn.Module) -> Network:
         if self.program is None:
             return PlainNetwork(model)
+        if self.native is not None:
+            return self.native(model)
         return FastNetwork(self.program, model, self.chunk, self.dtype)
 
     def _checked_dtype(self, base: nn.Module, images: Tensor, labels: Tensor) -> torch.dtype | None:
@@ -87,13 +107,47 @@ class Networks:
         return dtype if abs(scores[0] - scores[1]) <= _TOP1_TOLERANCE else None
 
 
-def _agrees(program: Program, sliced: Callable[[], nn.Module], sample: Tensor) -> bool:
-    """Whether both ways calibrate and score alike; chunks of half the sample, so that crossing them is seen."""
+class NativeMaker:
+    """Makes native networks, which share what memory one of them needs for calibration at a time."""
+
+    def __init__(self, program: Program, library: Library, groups: int) -> None:
+        self._program = program
+        self._library = library
+        self._groups = groups
+        self._arenas = threading.local()
+        self.chunk = groups * int(library.lanes())
+
+    def __call__(self, model: nn.Module) -> NativeNetwork:
+        if not hasattr(self._arenas, "arena"):
+            self._arenas.arena = Arena()
+        return NativeNetwork(self._program, model, self._library, self._groups, self._arenas.arena)
+
+
+def _checked_native(
+    program: Program, base: nn.Module, sliced: Callable[[], nn.Module], images: Tensor, batch: int
+) -> NativeMaker | None:
+    """None where the kernels are not to be had, do not know a convolution, or do not give the plain way's numbers."""
+    if images.device.type != "cpu" or not supports(program, base):
+        return None
+    library = load_library()
+    if library is None:
+        return None
+    lanes = int(library.lanes())
+    if not _agrees(NativeMaker(program, library, 1), sliced, images[: lanes + 1]):  # two groups, one of them not full
+        return None
+    return NativeMaker(program, library, chunk_groups(program, base, images[:1], batch, lanes))
+
+
+def _halves(program: Program, model: nn.Module) -> FastNetwork:
+    """In chunks of half the sample, so that crossing them is seen."""
+    return FastNetwork(program, model, -(-_SAMPLE // 2))
+
+
+def _agrees(make: Callable[[nn.Module], Network], sliced: Callable[[], nn.Module], sample: Tensor) -> bool:
+    """Whether this and the plain way calibrate and score alike."""
     plain_model, fast_model = sliced(), sliced()
-    plain = PlainNetwork(plain_model)
-    fast = FastNetwork(program, fast_model, -(-len(sample) // 2))
     try:
-        expected, got = (_measured(network, sample) for network in (plain, fast))
+        expected, got = (_measured(network, sample) for network in (PlainNetwork(plain_model), make(fast_model)))
     except (RuntimeError, ValueError, TypeError, AttributeError, IndexError):
         return False  # the model's own way will say what is wrong, if it is to blame
     pairs = [(expected, got), *zip(plain_model.buffers(), fast_model.buffers(), strict=True)]

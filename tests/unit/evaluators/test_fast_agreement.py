@@ -43,7 +43,10 @@ def assets() -> Assets:
     )
 
 
-def test_top1_of_each_candidate_is_within_half_a_point_of_float32(assets: Assets) -> None:
+def test_top1_of_each_candidate_is_within_half_a_point_of_float32(
+    assets: Assets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUTOPRUNE_NATIVE", "0")
     fast, plain = make_evaluator(assets), make_evaluator(assets)
     plain.networks.program = None
     generator = np.random.default_rng(0)

@@ -136,7 +136,8 @@ def _seeded(kind: type[RemembersItsWidth]) -> nn.Module:
     return kind(4).eval()
 
 
-def test_a_program_that_agrees_is_used() -> None:
+def test_a_program_that_agrees_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTOPRUNE_NATIVE", "0")
     images, labels = torch.randn(6, 3, 32, 32), torch.zeros(6, dtype=torch.int64)
     model = scrambled(MODELS["resnet8"])
     chosen = Networks(model, lambda: copy.deepcopy(model), images, labels, batch=6)
