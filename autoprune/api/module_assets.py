@@ -108,7 +108,7 @@ def prepare_module(config: SearchConfig, given: Given, progress: Progress) -> Pr
     """
     progress.phase("groups")
     example = given.example if len(given.example) > 1 else given.example[0]
-    space = SearchSpace.from_module(given.module, example, config.space.rules)  # type: ignore[arg-type]
+    space = SearchSpace.from_module(given.module, example, config.space.rules)
     for name, reason in space.left_out.items():
         progress.note(f"group {name} is left out: {reason}")
     decoder = Decoder(

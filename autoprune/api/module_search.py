@@ -64,7 +64,7 @@ def search_module(
     trials: int = 100,
     calibration: Iterable[Any] | None = None,
     rules: Sequence[Mapping[str, Any] | RuleConfig] | None = None,
-    criterion: str = "l1",
+    criterion: str | None = None,
     controller: Mapping[str, Any] | None = None,
     executor: str | Mapping[str, Any] = "serial",
     limits: Mapping[str, Any] | None = None,
@@ -88,7 +88,7 @@ def search_module(
         calibration: batches on which BatchNorm is re-estimated after slicing: each the argument of one call, or a tuple
             of the arguments. None: the statistics of the kept channels stay.
         rules: which widths are allowed, as in a search space file.
-        controller: as in a launch file, such as ``{"kind": "random"}``.
+        criterion, controller: as in a launch file; a controller such as ``{"kind": "random"}``.
         executor: ``serial`` (in this process), ``ray`` (model, metric and calibration must be picklable), or as in a
             launch file.
         version: says which ``metric`` this is. Without one, its source does, and measurements are not shared with
@@ -107,12 +107,12 @@ def search_module(
             "name": name,
             "objectives": list(objectives),
             "constraints": list(constraints),
-            "evaluator": {"weights": {"kind": "inherit", "criterion": criterion}},
             "executor": {"kind": executor} if isinstance(executor, str) else dict(executor),
             "limits": {"trials": trials, **(limits or {})},
             "seed": seed,
             "output": output,
             "store": store_url(store),
+            **({} if criterion is None else {"evaluator": {"weights": {"kind": "inherit", "criterion": criterion}}}),
             **({} if controller is None else {"controller": dict(controller)}),
         },
         rules,

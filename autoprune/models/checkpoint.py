@@ -37,14 +37,15 @@ def load_state(path: str | Path) -> dict[str, Tensor]:
     """Parameter and buffer names -> tensors on the CPU, from a ``torch.save`` or a safetensors file.
 
     Nothing in the file is executed (``weights_only=True``). The usual wrappers (``{"state_dict": ...}``, ``model``,
-    ``net``...) are opened, and the prefixes of DataParallel and torch.compile removed. Raises ConfigError when the
-    file is missing, unreadable, not a state dict, or holds values that are not finite.
+    ``net``...) are opened, and the prefixes of DataParallel, AveragedModel and torch.compile removed. Raises
+    ConfigError when the file is missing, unreadable, not a state dict, quantised, or holds values that are not finite.
     """
     path = Path(path).expanduser()
     if not path.is_file():
         what = "is a folder, not a file" if path.is_dir() else "does not exist"
         raise ConfigError(f"checkpoint {path} {what}.", "Check base.checkpoint, relative to the folder you are in.")
     content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    _refuse_quantised(content, path)
     state = _without_prefixes(_unwrapped(content, path))
     for name, tensor in state.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
@@ -86,6 +87,26 @@ def _read_torch(path: Path) -> Any:
         raise ConfigError(f"checkpoint {path} cannot be read: {reason}.", _DAMAGED) from None
 
 
+def _refuse_quantised(content: Any, path: Path) -> None:
+    """Integer weights with scales, or packed ones, belong to a network that was quantised: it cannot be cut."""
+    if not isinstance(content, Mapping):
+        return
+    for name, value in content.items():
+        packed = "_packed_params" in str(name)
+        if packed or (isinstance(value, Tensor) and (value.is_quantized or _is_integer_weight(str(name), value))):
+            what = "packed" if packed or not isinstance(value, Tensor) else str(value.dtype)
+            raise ConfigError(
+                f"checkpoint {path} is of a quantised model: {str(name)!r} is {what}.",
+                "Prune with the floating point weights, then quantise the pruned model.",
+            )
+        if isinstance(value, Mapping):
+            _refuse_quantised(value, path)
+
+
+def _is_integer_weight(name: str, value: Tensor) -> bool:
+    return name.endswith("weight") and value.dtype in (torch.int8, torch.uint8)
+
+
 def _unwrapped(content: Any, path: Path) -> dict[str, Tensor]:
     while isinstance(content, Mapping):
         if content and all(isinstance(value, Tensor) for value in content.values()):
@@ -102,6 +123,8 @@ def _unwrapped(content: Any, path: Path) -> dict[str, Tensor]:
 
 
 def _without_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    if "n_averaged" in state and len(state) > 1:  # torch.optim.swa_utils.AveragedModel counts beside the weights
+        state = {name: tensor for name, tensor in state.items() if name != "n_averaged"}
     for _ in range(4):  # DataParallel around torch.compile, or the other way round
         for prefix in _PREFIXES:
             if all(name.startswith(prefix) for name in state):
@@ -112,14 +135,14 @@ def _without_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def load_into(model: nn.Module, path: str | Path) -> None:
     """Load a checkpoint into ``model``, in place. Raises ConfigError that names what does not fit.
 
-    Every parameter and buffer must be there with its shape; only ``num_batches_tracked``, which old files lack, may
-    be missing.
+    Every parameter and buffer must be there with its shape; only ``num_batches_tracked``, which old files and frozen
+    BatchNorms lack, may be missing or left over. Half precision weights become the model's own type.
     """
     state = load_state(path)
     wanted = model.state_dict()
     wrong = [name for name in wanted if name in state and state[name].shape != wanted[name].shape]
     missing = [name for name in wanted if name not in state and not name.endswith("num_batches_tracked")]
-    unexpected = [name for name in state if name not in wanted]
+    unexpected = [name for name in state if name not in wanted and not name.endswith("num_batches_tracked")]
     if wrong and not missing and not unexpected:
         _check_classes(state, wanted, wrong, path)
     if wrong or missing or unexpected:

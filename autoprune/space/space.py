@@ -83,19 +83,35 @@ class SearchSpace:
     def from_module(
         cls,
         model: nn.Module,
-        example_input: torch.Tensor,
+        example_input: torch.Tensor | tuple[torch.Tensor, ...],
         rules: Sequence[RuleConfig] = (),
         check: bool = True,
     ) -> SearchSpace:
         """Discover the groups of ``model`` on ``example_input`` (1, C, H, W), trace their cost, apply ``rules``.
 
-        ``check`` runs the slicing equivalence on every group and leaves out those that fail it.
+        A model of several inputs takes a tuple of them, each batch first. ``check`` runs the slicing equivalence on
+        every group and leaves out those that fail it. Raises ConfigError that names a module that cannot be pruned at
+        all (quantised, TorchScript...), and when no group is left.
         """
         from autoprune.cost.trace import trace
         from autoprune.pruning.groups import discover
+        from autoprune.pruning.packing import Packed, plain, unprefixed
+        from autoprune.pruning.suitability import require_suitable
 
-        found = discover(model, example_input, check=check)
-        return cls.build(found.groups, trace(model, example_input, found.groups), rules, found.left_out)
+        require_suitable(model)
+        if isinstance(example_input, tuple) and len(example_input) == 1:
+            example_input = example_input[0]
+        if not isinstance(example_input, tuple):
+            found = discover(model, example_input, check=check)
+            return cls.build(found.groups, trace(model, example_input, found.groups), rules, found.left_out)
+        packed, example = Packed(model, example_input), Packed.pack(example_input)
+        found = discover(packed, example, check=check)
+        cost = trace(packed, example, found.groups)
+        groups = [unprefixed(group) for group in found.groups]
+        terms = tuple(replace(term, parameter=plain(term.parameter)) for term in cost.terms)
+        uncounted = tuple(map(plain, cost.uncounted))
+        cost = CostTable(tuple(group.name for group in groups), cost.channels, cost.unit, terms, uncounted)
+        return cls.build(groups, cost, rules, {plain(name): reason for name, reason in found.left_out.items()})
 
     @property
     def names(self) -> tuple[str, ...]:
