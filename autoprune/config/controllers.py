@@ -144,6 +144,7 @@ ControllerConfig = Annotated[
     | RandomControllerConfig
     | OptunaControllerConfig
     | EvolutionControllerConfig
+    | NetAdaptControllerConfig
     | EagleEyeControllerConfig,
     Field(discriminator="kind"),
 ]

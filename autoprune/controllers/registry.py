@@ -8,11 +8,13 @@ from autoprune.config.controllers import (
     ControllerConfig,
     EagleEyeControllerConfig,
     EvolutionControllerConfig,
+    NetAdaptControllerConfig,
     OptunaControllerConfig,
     RandomControllerConfig,
 )
 from autoprune.controllers.eagleeye import EagleEyeController
 from autoprune.controllers.evolution import EvolutionController
+from autoprune.controllers.netadapt import NetAdaptController
 from autoprune.controllers.random import RandomController
 from autoprune.controllers.uniform import UniformController
 from autoprune.protocols import Controller
@@ -24,7 +26,7 @@ __all__ = ["make", "names"]
 
 def names() -> list[str]:
     """The values of ``controller.kind``."""
-    return ["eagleeye", "evolution", "optuna", "random", "uniform"]
+    return ["eagleeye", "evolution", "netadapt", "optuna", "random", "uniform"]
 
 
 def make(
@@ -38,7 +40,7 @@ def make(
 ) -> Controller:
     """The controller that ``config`` describes. What it proposes is decoded: feasible, and run as it stands.
 
-    ``trials`` is how many the search may run; only a grid depends on it.
+    ``trials`` is how many the search may run; only a grid and schedules over the whole search depend on it.
     """
     if isinstance(config, OptunaControllerConfig):
         from autoprune.controllers.optuna import OptunaController
@@ -50,6 +52,8 @@ def make(
         )
     if isinstance(config, EvolutionControllerConfig):
         return EvolutionController(config, space=space, decoder=decoder, objectives=objectives, seed=seed)
+    if isinstance(config, NetAdaptControllerConfig):
+        return NetAdaptController(config, space=space, decoder=decoder, objectives=objectives, trials=trials)
     if isinstance(config, EagleEyeControllerConfig):
         return EagleEyeController(config, space=space, decoder=decoder, seed=seed)
     return UniformController(space=space, decoder=decoder, trials=trials)

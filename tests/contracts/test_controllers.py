@@ -14,6 +14,7 @@ from autoprune.config.schema import (
     ControllerConfig,
     EagleEyeControllerConfig,
     EvolutionControllerConfig,
+    NetAdaptControllerConfig,
     OptunaControllerConfig,
     RandomControllerConfig,
     UniformControllerConfig,
@@ -85,6 +86,11 @@ class TestMetaPruningsEvolution(Registered):
 
 class TestEagleEye(Registered):
     config = EagleEyeControllerConfig()
+
+
+class TestNetAdapt(Registered):
+    config = NetAdaptControllerConfig()
+    seeded = False
 
 
 def test_every_kind_is_under_contract() -> None:
