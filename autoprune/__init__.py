@@ -3,6 +3,7 @@
     search, resume, report          run a search from a launch file, go on with it, write its report
     search_module                   search a module in hand by a function of your own
     searches, trials, front, select query the store: what ran, the Pareto front, the model that fits the budgets
+    history                         how the hypervolume of the front grew, trial by trial
     export, load_model, space       hand a pruned model over, read it back, look at what can be pruned
     export_module                   any module as ONNX, torch.export or TorchScript, verified
     SearchSpace, Decoder            groups and widths of any nn.Module; proposals moved into budgets
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         export,
         export_module,
         front,
+        history,
         load_model,
         report,
         resume,
@@ -49,6 +51,7 @@ _HOMES = {
             "export",
             "export_module",
             "front",
+            "history",
             "load_model",
             "report",
             "resume",
@@ -82,6 +85,7 @@ __all__ = [
     "export",
     "export_module",
     "front",
+    "history",
     "load_model",
     "report",
     "resume",

@@ -10,6 +10,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from autoprune.analysis.front import Front
+from autoprune.analysis.history import History
 from autoprune.analysis.plots import Colours, front_figure, history_figure
 from autoprune.types import Trial
 
@@ -22,16 +23,15 @@ __all__ = ["front_svg", "history_svg"]
 _ROLES = {field.name: f"#0102{number:02x}" for number, field in enumerate(fields(Colours), start=1)}
 
 
-def front_svg(front: Front, trials: Sequence[Trial]) -> str:
+def front_svg(front: Front, trials: Sequence[Trial], others: int | None = None) -> str:
     """The front's figure as an ``<svg>`` element; colours are ``var(--ink)`` and so on."""
-    return _inline(
-        front_figure(front, trials, Colours(**_ROLES)), f"Pareto front of {front.y.metric} against {front.x.metric}"
-    )
+    figure = front_figure(front, trials, Colours(**_ROLES), others=others)
+    return _inline(figure, f"Pareto front of {front.y.metric} against {front.x.metric}")
 
 
-def history_svg(volumes: Sequence[float]) -> str:
+def history_svg(history: History) -> str:
     """The hypervolume's figure as an ``<svg>`` element."""
-    return _inline(history_figure(volumes, Colours(**_ROLES)), "hypervolume over finished trials")
+    return _inline(history_figure(history, Colours(**_ROLES)), "hypervolume by trial")
 
 
 def _inline(figure: Figure, title: str) -> str:

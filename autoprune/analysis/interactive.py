@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from autoprune.analysis.front import Front
 from autoprune.analysis.metrics import describe, finite, format_value, ordered
-from autoprune.analysis.pareto import comparable
-from autoprune.analysis.plots import PAPER, is_uniform
+from autoprune.analysis.plots import PAPER, is_uniform, other_trials
 from autoprune.types import Objective, Trial
 
 if TYPE_CHECKING:
@@ -17,27 +16,25 @@ if TYPE_CHECKING:
 
 __all__ = ["front_page"]
 
-_MOST_OTHERS = 5000
-"""Dominated trials drawn; more of them make the page slow and show nothing new."""
 
+def front_page(front: Front, trials: Sequence[Trial] = (), *, others: int | None = None) -> str:
+    """A whole HTML page; nothing is loaded from elsewhere. Hovering a trial shows its metrics and widths.
 
-def front_page(front: Front, trials: Sequence[Trial] = ()) -> str:
-    """A whole HTML page; nothing is loaded from elsewhere. Hovering a trial shows its metrics and widths."""
-    figure = _figure(front, trials)
+    ``trials`` and ``others`` are those of ``plot_front``.
+    """
+    figure = _figure(front, trials, others)
     return str(
         figure.to_html(include_plotlyjs="inline", full_html=True, config={"displaylogo": False, "responsive": True})
     )
 
 
-def _figure(front: Front, trials: Sequence[Trial]) -> go.Figure:
+def _figure(front: Front, trials: Sequence[Trial], others: int | None) -> go.Figure:
     import plotly.graph_objects as go
 
-    on_front = {trial.number for trial in front.trials}
-    others = [trial for trial in comparable(trials, (front.x, front.y)) if trial.number not in on_front]
-    step = -(-len(others) // _MOST_OTHERS) or 1
-    plain = [trial for trial in others if not is_uniform(trial)][::step]
+    off, shown, label = other_trials(front, trials, others)
+    plain = [trial for trial in shown if not is_uniform(trial)]
     traces = [
-        _trace(front, plain, "other trials", mode="markers", marker={"size": 6, "color": PAPER.faint, "opacity": 0.5}),
+        _trace(front, plain, label, mode="markers", marker={"size": 6, "color": PAPER.faint, "opacity": 0.5}),
         _trace(
             front,
             front.trials,
@@ -48,7 +45,7 @@ def _figure(front: Front, trials: Sequence[Trial]) -> go.Figure:
         ),
         _trace(
             front,
-            [trial for trial in (*others, *front.trials) if is_uniform(trial)],
+            [trial for trial in (*off, *front.trials) if is_uniform(trial)],
             "uniform widths",
             mode="markers",
             marker={"size": 11, "symbol": "square-open", "color": PAPER.uniform, "line": {"width": 2}},

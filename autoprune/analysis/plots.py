@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from autoprune.analysis.front import Front
+from autoprune.analysis.history import History
 from autoprune.analysis.metrics import describe, finite, format_value
 from autoprune.analysis.pareto import comparable
 from autoprune.errors import ConfigError
@@ -20,7 +21,22 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["PAPER", "Colours", "front_figure", "history_figure", "is_uniform", "plot_front", "visible_range"]
+__all__ = [
+    "MOST_OTHERS",
+    "PAPER",
+    "Colours",
+    "front_figure",
+    "history_figure",
+    "is_uniform",
+    "other_trials",
+    "plot_front",
+    "plot_history",
+    "thinned",
+    "visible_range",
+]
+
+MOST_OTHERS = 10_000
+"""Trials off the front that are drawn; more of them make a figure slow and show nothing new."""
 
 
 @dataclass(frozen=True)
@@ -39,66 +55,102 @@ class Colours:
 PAPER = Colours()
 
 
-def plot_front(front: Front, path: str | Path, *, trials: Sequence[Trial] = ()) -> Path:
+def plot_front(front: Front, path: str | Path, *, trials: Sequence[Trial] = (), others: int | None = None) -> Path:
     """Draw the front to ``path``: ``.png``, ``.svg``, or ``.html`` (interactive, works offline). Makes the folder.
 
-    ``trials``: where dominated trials and those of uniform width (``note["origin"] == "uniform"``) come from.
+    ``trials``: where trials off the front and those of uniform width (``note["origin"] == "uniform"``) come from; of
+    many off the front, some are drawn, and the legend says so. ``others``: how many comparable ones there are off the
+    front, when ``trials`` has not all of them.
 
     Raises ConfigError for another suffix.
     """
+    target = _target(path, ".png", ".svg", ".html")
+    if target.suffix.lower() == ".html":
+        from autoprune.analysis.interactive import front_page
+
+        target.write_text(front_page(front, trials, others=others), encoding="utf-8")
+        return target
+    return _save(lambda: front_figure(front, trials, others=others), target)
+
+
+def plot_history(history: History, path: str | Path) -> Path:
+    """Draw the hypervolume by trial to ``path``: ``.png`` or ``.svg``. Makes the folder; ConfigError as above."""
+    target = _target(path, ".png", ".svg")
+    return _save(lambda: history_figure(history), target)
+
+
+def _target(path: str | Path, *suffixes: str) -> Path:
     target = Path(path)
-    suffix = target.suffix.lower()
-    if suffix not in (".png", ".svg", ".html"):
+    if target.suffix.lower() not in suffixes:
         raise ConfigError(
-            f"cannot plot to {str(path)!r}: expected a file name that ends in .png, .svg or .html.",
+            f"cannot plot to {str(path)!r}: expected a file name that ends in {', '.join(suffixes[:-1])} or "
+            f"{suffixes[-1]}.",
             "Write for example --plot front.png.",
         )
     target.parent.mkdir(parents=True, exist_ok=True)
-    if suffix == ".html":
-        from autoprune.analysis.interactive import front_page
+    return target
 
-        target.write_text(front_page(front, trials), encoding="utf-8")
-        return target
+
+def _save(draw: Callable[[], Figure], target: Path) -> Path:
     import matplotlib
 
     # reproducible files: no date, ids that depend on the content only
     with matplotlib.rc_context({"svg.hashsalt": "autoprune", "svg.fonttype": "none"}):
-        metadata: dict[str, Any] = {"Date": None} if suffix == ".svg" else {}
-        front_figure(front, trials).savefig(target, dpi=160, metadata=metadata)
+        metadata: dict[str, Any] = {"Date": None} if target.suffix.lower() == ".svg" else {}
+        draw().savefig(target, dpi=160, metadata=metadata)
     return target
 
 
-def front_figure(front: Front, trials: Sequence[Trial] = (), colours: Colours = PAPER) -> Figure:
-    """The front as a step line over its trials, the other trials faint, the baseline as a star."""
+def thinned(numbers: Any, most: int = MOST_OTHERS) -> Any:
+    """At most ``most`` of a sequence or array, evenly spread.
+
+    >>> thinned(range(10), 4)
+    range(0, 10, 3)
+    """
+    return numbers[:: -(-len(numbers) // most) or 1]
+
+
+def other_trials(front: Front, trials: Sequence[Trial], others: int | None) -> tuple[list[Trial], Sequence[Trial], str]:
+    """Comparable trials off the front, those of them to draw, and what to call these in a legend."""
+    on_front = {trial.number for trial in front.trials}
+    off = [trial for trial in comparable(trials, (front.x, front.y)) if trial.number not in on_front]
+    shown = thinned(off) if others is None else off
+    total = len(off) if others is None else others
+    return off, shown, "other trials" if len(shown) == total else f"{len(shown):,} of {total:,} other trials"
+
+
+def front_figure(
+    front: Front, trials: Sequence[Trial] = (), colours: Colours = PAPER, *, others: int | None = None
+) -> Figure:
+    """The front as a step line over its trials, other trials faint, the baseline as a star; see ``plot_front``."""
     figure, axes = _canvas((8.0, 5.0), colours)
     x, y = front.x.metric, front.y.metric
-    on_front = {trial.number for trial in front.trials}
-    others = [trial for trial in comparable(trials, (front.x, front.y)) if trial.number not in on_front]
+    off, shown, label = other_trials(front, trials, others)
     _steps(axes, front, colours)
-    uniform = [trial for trial in (*others, *front.trials) if is_uniform(trial)]
+    uniform = [trial for trial in (*off, *front.trials) if is_uniform(trial)]
     marks = {"marker": "s", "s": 62, "facecolors": "none", "edgecolors": colours.uniform, "linewidths": 1.5}
     _scatter(axes, front, uniform, label="uniform widths", zorder=4, **marks)
-    _scatter(axes, front, others, marker="o", s=16, color=colours.faint, alpha=0.5, lw=0, label="other trials")
+    _scatter(axes, front, shown, marker="o", s=16, color=colours.faint, alpha=0.5, lw=0, label=label)
     if finite(front.baseline, x) and finite(front.baseline, y):
         point = [front.baseline[x]], [front.baseline[y]]
         axes.scatter(*point, marker="*", s=240, color=colours.baseline, lw=0, zorder=5, label="baseline (unpruned)")
     for constraint in front.constraints:
         _budget(axes, front, constraint, colours)
-    _limit(axes, front, others, colours)
+    _limit(axes, front, off, colours, "trial" if others in (None, len(off)) else "drawn trial")
     _name_axes(axes, front, colours)
     axes.set_title(front.search, loc="left", fontsize=13, fontweight="bold", color=colours.ink, y=1.075)
     _legend(axes, front, colours)
     return figure
 
 
-def history_figure(volumes: Sequence[float], colours: Colours = PAPER) -> Figure:
-    """Hypervolume after 1, 2, ... trials as a step line."""
+def history_figure(history: History, colours: Colours = PAPER) -> Figure:
+    """Hypervolume, as a share of the box, by trial as a step line."""
     figure, axes = _canvas((8.0, 2.8), colours)
-    numbers = range(1, len(volumes) + 1)
-    axes.step(numbers, volumes, where="post", color=colours.accent, lw=2)
-    axes.set_xlim(0, max(len(volumes), 1) * 1.01)
+    at = history.moves
+    axes.step(history.numbers[at], history.shares[at], where="post", color=colours.accent, lw=2)
+    axes.set_xlim(0, max(int(history.numbers[-1]) if len(history.numbers) else 0, 1) * 1.01)
     axes.margins(y=0.12)
-    axes.set_xlabel("finished trials", color=colours.ink, fontsize=11)
+    axes.set_xlabel("trial", color=colours.ink, fontsize=11)
     axes.set_ylabel("hypervolume (share)", color=colours.ink, fontsize=11)
     return figure
 
@@ -181,7 +233,7 @@ def _legend(axes: Axes, front: Front, colours: Colours) -> None:
         axes.legend(loc="lower right" if usual else "best", **style).set_zorder(6)
 
 
-def _limit(axes: Axes, front: Front, others: Sequence[Trial], colours: Colours) -> None:
+def _limit(axes: Axes, front: Front, others: Sequence[Trial], colours: Colours, what: str) -> None:
     """Trials far worse than the front would squeeze it into a corner: leave them out and say how many."""
     y = front.y.metric
     important = [trial.metrics[y] for trial in front.trials]
@@ -195,7 +247,7 @@ def _limit(axes: Axes, front: Front, others: Sequence[Trial], colours: Colours) 
     hidden = sum(not low <= value <= high for value in values)
     if hidden:
         up = front.y.direction == "min"
-        text = f"{hidden} trial{'s' if hidden != 1 else ''} {'above' if up else 'below'} this range"
+        text = f"{hidden:,} {what}{'s' if hidden != 1 else ''} {'above' if up else 'below'} this range"
         place: dict[str, Any] = {"ha": "left", "va": "top" if up else "bottom", "transform": axes.transAxes}
         axes.text(0.01, 0.98 if up else 0.02, text, color=colours.muted, fontsize=9, **place)
 

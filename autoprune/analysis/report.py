@@ -12,10 +12,11 @@ from typing import Any
 
 from autoprune.analysis.figures import front_svg, history_svg
 from autoprune.analysis.front import Front
-from autoprune.analysis.metrics import axis, describe, finite, format_value
-from autoprune.analysis.pareto import comparable, hypervolume_history, minimised, reference_point
+from autoprune.analysis.history import History
+from autoprune.analysis.metrics import describe, finite, format_value
+from autoprune.analysis.overview import ACCIDENTS, Overview, search_objectives, summarise
 from autoprune.analysis.timings import bottleneck, phase_times
-from autoprune.types import SearchRecord, Trial, TrialState
+from autoprune.types import SearchRecord, Trial
 
 __all__ = ["write_report"]
 
@@ -41,15 +42,19 @@ def write_report(
     facts: Mapping[str, str] | None = None,
     command: str = "",
     channels: Mapping[str, int] | None = None,
+    overview: Overview | None = None,
 ) -> Path:
     """Write the report of a search; makes the folder.
 
     Test accuracies are shown where trials carry ``test_*`` metrics. ``facts`` are hardware and versions as they are
     to be printed. ``command`` runs the search again; by default from a file with the configuration that the report
     prints. ``channels``: those of each group in the baseline; without it, widths are shares of the widest trial's.
+    ``overview``: of all trials, where ``trials`` are only some of them.
     """
     import jinja2
 
+    overview = overview or summarise(record, trials, search_objectives(record))
+    failures = [trial for trial in trials if trial.state in ACCIDENTS][:_SHOWN_FAILURES]
     times = phase_times(trials)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("autoprune.analysis"),
@@ -61,11 +66,11 @@ def write_report(
     page = environment.get_template("report.html.j2").render(
         record=record,
         front=front,
-        counts=_counts(trials),
+        counts=_counts(overview),
         objectives=", ".join(record.config.get("objectives", ())) or f"{front.y}, {front.x}",
         budgets=", ".join(record.config.get("constraints", ())) or "none",
-        front_svg=front_svg(front, trials),
-        history=_history(record, trials, front),
+        front_svg=front_svg(front, trials, overview.others),
+        history=_history(overview.history),
         table=_table(front),
         has_test=any(name.startswith("test_") for name in front.metric_names()),
         validation_images=_at(record.config, "evaluator", "validation_images"),
@@ -73,10 +78,10 @@ def write_report(
         widths_known=channels is not None,
         timings=times,
         bottleneck=bottleneck(times),
-        reused=sum(bool(trial.duplicate_of) for trial in trials),
-        stopped=_stopped(trials),
-        failures=_failures(trials)[:_SHOWN_FAILURES],
-        failure_count=len(_failures(trials)),
+        reused=overview.reused,
+        stopped=_stopped(overview),
+        failures=failures,
+        failure_count=overview.failures,
         config=_yaml(record.config),
         command=command or f"autoprune search {shlex.quote(record.name)}.yaml",
         facts=dict(facts or {}),
@@ -87,9 +92,8 @@ def write_report(
     return target
 
 
-def _counts(trials: Sequence[Trial]) -> dict[str, int]:
-    counts = {state.value: sum(trial.state is state for trial in trials) for state in TrialState}
-    return {state: count for state, count in counts.items() if count or state == "complete"}
+def _counts(overview: Overview) -> dict[str, int]:
+    return {state: count for state, count in overview.counts.items() if count or state == "complete"}
 
 
 def _table(front: Front) -> dict[str, Any]:
@@ -108,24 +112,9 @@ def _cell(name: str, metrics: Mapping[str, float], baseline: Mapping[str, float]
     return text
 
 
-def _history(record: SearchRecord, trials: Sequence[Trial], front: Front) -> dict[str, Any] | None:
-    """The hypervolume by trials in order of finishing; None when nothing can be compared."""
-    objectives = [axis(text) for text in record.config.get("objectives", ())] or [front.y, front.x]
-    usable = comparable(trials, objectives)
-    if not usable:
-        return None
-    finished = sorted(
-        (trial for trial in trials if trial.finished_at is not None), key=lambda trial: trial.finished_at or 0.0
-    )
-    points = minimised(usable, objectives)
-    corner = reference_point(points)
-    volumes = hypervolume_history(finished, objectives, corner)
-    box = float((corner - points.min(axis=0)).prod())
-    at = ", ".join(
-        f"{each.metric} {format_value(each.metric, each.sign * float(value))}"
-        for each, value in zip(objectives, corner, strict=True)
-    )
-    return {"svg": history_svg((volumes / box).tolist()), "reference": at}
+def _history(history: History) -> dict[str, Any] | None:
+    """The hypervolume by trial; None when nothing can be compared."""
+    return {"svg": history_svg(history), "reference": history.describe_reference()} if history.box else None
 
 
 def _widest(trials: Sequence[Trial]) -> dict[str, int]:
@@ -149,19 +138,11 @@ def _width_bars(front: Front, full: Mapping[str, int]) -> list[WidthBars]:
     return bars
 
 
-def _stopped(trials: Sequence[Trial]) -> dict[str, int]:
+def _stopped(overview: Overview) -> dict[str, int]:
     """How many trials racing stopped, and after how many images on average; empty without any."""
-    images = [trial.metrics["images"] for trial in trials if _raced(trial)]
-    return {"count": len(images), "images": round(sum(images) / len(images))} if images else {}
-
-
-def _raced(trial: Trial) -> bool:
-    return trial.state is TrialState.STOPPED and finite(trial.metrics, "images")
-
-
-def _failures(trials: Sequence[Trial]) -> list[Trial]:
-    accidents = (TrialState.FAILED, TrialState.DIVERGED, TrialState.INFEASIBLE)
-    return [trial for trial in trials if trial.state in accidents]
+    if overview.stopped_images is None:
+        return {}
+    return {"count": overview.counts.get("stopped", 0), "images": round(overview.stopped_images)}
 
 
 def _at(config: Mapping[str, Any], *keys: str) -> Any:

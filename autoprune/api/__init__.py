@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from autoprune.api.models import SpaceReport, export, export_module, load_model, space
 from autoprune.api.module_search import ModuleSearchResult, search_module
-from autoprune.api.queries import front, report, searches, select, trials
+from autoprune.api.queries import front, history, plot, report, searches, select, trials
 from autoprune.api.searching import SearchResult, resume, search
 
 __all__ = [
@@ -17,7 +17,9 @@ __all__ = [
     "export",
     "export_module",
     "front",
+    "history",
     "load_model",
+    "plot",
     "report",
     "resume",
     "search",

@@ -10,8 +10,8 @@ import numpy as np
 
 from autoprune.analysis.axes import search_axes
 from autoprune.analysis.front import Front, front_axes, front_rows
+from autoprune.analysis.history import History, build_history
 from autoprune.analysis.metrics import require_known
-from autoprune.analysis.pareto import reference_point, volume_history
 from autoprune.analysis.selection import Selection, choose, nothing_complete, nothing_feasible
 from autoprune.api.stores import open_at, store_url
 from autoprune.config.expressions import parse_constraint, parse_objective
@@ -21,7 +21,17 @@ from autoprune.types import Constraint, Objective, SearchRecord, Trial, TrialSta
 if TYPE_CHECKING:
     from autoprune.store import MetricColumns, Store
 
-__all__ = ["front", "history", "report", "searches", "select", "trials"]
+__all__ = [
+    "front",
+    "history",
+    "plot",
+    "read_front",
+    "read_history",
+    "report",
+    "searches",
+    "select",
+    "trials",
+]
 
 
 def searches(store: str | None = None) -> list[SearchRecord]:
@@ -52,43 +62,59 @@ def front(
     ``where`` takes expressions such as ``macs <= 0.5 * baseline``. Stopped trials are estimates and never on a front.
     Raises NotFound for an unknown search, ConfigError for an expression or a metric that no trial has.
     """
-    constraints = _constraints(where)
     with open_at(store_url(store), read_only=True) as opened:
-        baseline = opened.baseline(name)
         axes = front_axes(*_axes(opened, name, x, y))
-        asked = [*(each.metric for each in axes), *(each.metric for each in constraints)]
-        found = opened.metric_columns(name, asked)
-        members, considered = [], 0
-        if found.complete.any():
-            _require_measured(opened, name, asked, found)
-            rows, considered = front_rows(found.values, axes, constraints, baseline)
-            members = _in_order(opened, name, found.numbers[rows])
+        return read_front(opened, name, axes, _constraints(where))
+
+
+def read_front(
+    opened: Store, name: str, axes: tuple[Objective, Objective], constraints: Sequence[Constraint] = ()
+) -> Front:
+    """``front`` from an open store."""
+    baseline = opened.baseline(name)
+    asked = [*(each.metric for each in axes), *(each.metric for each in constraints)]
+    found = opened.metric_columns(name, asked)
+    members, considered = [], 0
+    if found.complete.any():
+        _require_measured(opened, name, asked, found)
+        rows, considered = front_rows(found.values, axes, constraints, baseline)
+        members = _in_order(opened, name, found.numbers[rows])
     return Front(name, axes[0], axes[1], baseline, tuple(members), considered, tuple(constraints))
 
 
-def history(
-    name: str, *, x: str | None = None, y: str | None = None, store: str | None = None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The hypervolume of two metrics after each trial: numbers (N,), volumes (N,), and the reference point (2,).
+def plot(front: Front, path: str | Path, *, store: str | None = None) -> Path:
+    """Draw a front over the other trials of its search: ``.png``, ``.svg`` or ``.html``; returns the file.
 
-    The reference lies a tenth of the range beyond the worst complete trial. Trials count in the order of their
-    numbers; one that is not COMPLETE or lacks a metric repeats the value before it, or is left out.
+    Of more than 10,000 trials off the front some are drawn, and the legend says so. Raises ConfigError for another
+    suffix.
+    """
+    from autoprune.analysis.plots import plot_front
+    from autoprune.api.reporting import drawn_trials
+
+    with open_at(store_url(store), read_only=True) as opened:
+        trials, others = drawn_trials(opened, front)
+    return plot_front(front, path, trials=trials, others=others)
+
+
+def history(name: str, *, x: str | None = None, y: str | None = None, store: str | None = None) -> History:
+    """The hypervolume of two metrics after each trial, in the order of their numbers; by default the search's own two.
+
+    The reference lies a tenth of the range beyond the worst complete trial. A trial that is not COMPLETE or lacks a
+    metric repeats the value before it, or is left out.
     Raises NotFound for an unknown search, ConfigError for a metric that no trial has.
     """
     with open_at(store_url(store), read_only=True) as opened:
-        axes = front_axes(*_axes(opened, name, x, y))
-        asked = [each.metric for each in axes]
-        found = opened.metric_columns(name, asked)
-        if found.complete.any():
-            _require_measured(opened, name, asked, found)
-    points = np.empty((len(found.numbers), 2), order="F")
-    for column, each in enumerate(axes):
-        np.multiply(found.values[each.metric], each.sign, out=points[:, column])
-    usable = np.isfinite(points[:, 0]) & np.isfinite(points[:, 1])
-    if not usable.any():
-        return found.numbers, np.zeros(len(points)), np.full(2, np.nan)
-    corner = reference_point(points[usable])
-    return found.numbers, volume_history(points, corner), corner
+        return read_history(opened, name, front_axes(*_axes(opened, name, x, y)))
+
+
+def read_history(opened: Store, name: str, objectives: Sequence[Objective]) -> History:
+    """``history`` from an open store, of one to three objectives."""
+    opened.baseline(name)
+    asked = [each.metric for each in objectives]
+    found = opened.metric_columns(name, asked)
+    if found.complete.any():
+        _require_measured(opened, name, asked, found)
+    return build_history(name, found.numbers, found.values, objectives)
 
 
 def select(
@@ -127,12 +153,12 @@ def select(
 
 def report(name: str, *, store: str | None = None, out: str | Path | None = None) -> Path:
     """Write front.csv, front.png and report.html of a stored search; returns their folder."""
-    from autoprune.api.reporting import write_files
+    from autoprune.api.reporting import write_stored
 
     with open_at(store_url(store), read_only=True) as opened:
         record = opened.search(name)
         folder = Path(out) if out is not None else Path(str(record.config.get("output", "results"))) / name
-        write_files(record, opened.trials(name), folder)
+        write_stored(opened, record, folder)
     return folder
 
 

@@ -9,12 +9,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from autoprune import __version__
 from autoprune.analysis.axes import search_axes
 from autoprune.analysis.front import Front, build_front, write_csv
-from autoprune.analysis.plots import plot_front
+from autoprune.analysis.overview import ACCIDENTS, Overview, search_objectives
+from autoprune.analysis.plots import MOST_OTHERS, plot_front, thinned
 from autoprune.analysis.report import write_report
-from autoprune.config.expressions import parse_objective
+from autoprune.api.queries import read_front, read_history
 from autoprune.types import SearchRecord, Trial, TrialState
 
 if TYPE_CHECKING:
@@ -22,8 +25,9 @@ if TYPE_CHECKING:
     from autoprune.protocols import Progress
     from autoprune.store import Store
 
-__all__ = ["measure_test_split", "search_front", "write_files"]
+__all__ = ["drawn_trials", "measure_test_split", "objective_front", "search_front", "write_files", "write_stored"]
 
+_LISTED_FAILURES = 50
 _LIBRARIES = ("torch", "ray", "optuna", "torch-pruning", "numpy")
 
 
@@ -33,7 +37,7 @@ def measure_test_split(store: Store, prepared: Prepared, progress: Progress) -> 
     The metrics are stored as ``test_top1`` and ``test_loss``. A trial that has them is not measured again.
     """
     name = prepared.config.name
-    front = search_front(store.search(name), store.trials(name, states=[TrialState.COMPLETE]))
+    front = objective_front(store, store.search(name))
     pending = [trial for trial in front.trials if "test_top1" not in trial.metrics]
     baseline_pending = "test_top1" not in front.baseline
     if not pending and not baseline_pending:
@@ -53,10 +57,54 @@ def measure_test_split(store: Store, prepared: Prepared, progress: Progress) -> 
 
 def write_files(record: SearchRecord, trials: Sequence[Trial], folder: Path) -> None:
     """Write ``front.csv``, ``front.png`` and ``report.html`` of a search into ``folder``."""
-    front = search_front(record, trials)
+    _write(record, search_front(record, trials), trials, None, folder)
+
+
+def write_stored(store: Store, record: SearchRecord, folder: Path) -> None:
+    """The same from an open store. Of more trials than a plot shows, some are loaded; counts and front are of all."""
+    name, total = record.name, sum(record.trial_counts.values())
+    if total <= MOST_OTHERS:
+        return write_files(record, store.trials(name), folder)
+    front = objective_front(store, record)
+    others, uniform = _off_front(store, front)
+    overview = Overview(
+        counts={state.value: record.trial_counts.get(state.value, 0) for state in TrialState},
+        history=read_history(store, name, search_objectives(record)),
+        reused=store.reused(name),
+        stopped_images=store.mean_metric(name, TrialState.STOPPED, "images"),
+        others=len(others),
+    )
+    some = store.trials(name, numbers={*thinned(range(total)), *thinned(uniform).tolist()})
+    failed = store.trials(name, states=ACCIDENTS, limit=_LISTED_FAILURES)
+    loaded = {trial.number: trial for trial in (*some, *failed, *front.trials)}
+    _write(record, front, [loaded[number] for number in sorted(loaded)], overview, folder)
+
+
+def drawn_trials(store: Store, front: Front) -> tuple[list[Trial], int]:
+    """Trials off the front to draw behind it, by number: some, evenly spread, and those of uniform width.
+
+    With how many comparable ones there are off the front.
+    """
+    others, uniform = _off_front(store, front)
+    return store.trials(front.search, numbers={*thinned(others).tolist(), *thinned(uniform).tolist()}), len(others)
+
+
+def _off_front(store: Store, front: Front) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of the comparable trials off the front, and of those of them that have uniform widths; ascending."""
+    found = store.metric_columns(front.search, [front.x.metric, front.y.metric])
+    usable = np.isfinite(found.values[front.x.metric]) & np.isfinite(found.values[front.y.metric])
+    numbers = found.numbers[usable]
+    others = numbers[~np.isin(numbers, [trial.number for trial in front.trials])]
+    uniform = np.array(store.noted(front.search, "origin", "uniform"), dtype=np.int64)
+    return others, np.intersect1d(uniform, others)
+
+
+def _write(
+    record: SearchRecord, front: Front, trials: Sequence[Trial], overview: Overview | None, folder: Path
+) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_csv(front, folder / "front.csv")
-    plot_front(front, folder / "front.png", trials=trials)
+    plot_front(front, folder / "front.png", trials=trials, others=None if overview is None else overview.others)
     write_report(
         folder / "report.html",
         record=record,
@@ -64,14 +112,19 @@ def write_files(record: SearchRecord, trials: Sequence[Trial], folder: Path) -> 
         front=front,
         facts=facts(),
         channels=record.channels or None,
+        overview=overview,
     )
 
 
-def search_front(record: SearchRecord, trials: Sequence[Trial]) -> Front:
+def objective_front(store: Store, record: SearchRecord) -> Front:
     """The front on the search's own objectives: its cost against its quality."""
-    objectives = [parse_objective(text) for text in record.config["objectives"]]
-    cost, quality = search_axes(objectives)
-    return build_front(record.name, trials, baseline=record.baseline, x=str(cost), y=str(quality))
+    return read_front(store, record.name, search_axes(search_objectives(record)))
+
+
+def search_front(record: SearchRecord, trials: Sequence[Trial]) -> Front:
+    """The same of trials at hand."""
+    x, y = search_axes(search_objectives(record))
+    return build_front(record.name, trials, baseline=record.baseline, x=str(x), y=str(y))
 
 
 def facts() -> dict[str, str]:

@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["Format", "FormatOption", "QuietOption", "SearchName", "StoreOption", "WhereOption"]
+__all__ = [
+    "CostOption",
+    "Format",
+    "FormatOption",
+    "QualityOption",
+    "QuietOption",
+    "SearchName",
+    "StoreOption",
+    "WhereOption",
+]
 
 
 class Format(str, Enum):
@@ -40,3 +49,21 @@ WhereOption = Annotated[
     ),
 ]
 SearchName = Annotated[str, typer.Argument(metavar="NAME", help="The search's name; 'autoprune searches' lists them.")]
+CostOption = Annotated[
+    str | None,
+    typer.Option(
+        "--x",
+        metavar="METRIC",
+        help="The cost: macs, flops, params, latency_ms...  [default: the search's own]",
+        show_default=False,
+    ),
+]
+QualityOption = Annotated[
+    str | None,
+    typer.Option(
+        "--y",
+        metavar="METRIC",
+        help="The quality; 'METRIC max' sets its direction.  [default: the search's own]",
+        show_default=False,
+    ),
+]

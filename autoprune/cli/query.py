@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,8 +14,20 @@ from autoprune.cli.exporting import (
     LicenceOption,
     batch_size,
 )
-from autoprune.cli.options import Format, FormatOption, QuietOption, SearchName, StoreOption, WhereOption
-from autoprune.cli.output import message
+from autoprune.cli.options import (
+    CostOption,
+    Format,
+    FormatOption,
+    QualityOption,
+    QuietOption,
+    SearchName,
+    StoreOption,
+    WhereOption,
+)
+from autoprune.cli.output import Table, message, print_table, print_text
+
+if TYPE_CHECKING:
+    from autoprune.analysis.history import History
 
 __all__ = ["register"]
 
@@ -37,6 +49,12 @@ Examples:
   autoprune front digits-quickstart --x params --plot front.png
   autoprune front digits-quickstart --format json | jq '.front[].widths'
 """
+_HISTORY_EXAMPLES = """\b
+Examples:
+  autoprune history digits-quickstart
+  autoprune history digits-quickstart --x params --plot history.png
+  autoprune history digits-quickstart --format csv > history.csv
+"""
 _SELECT_EXAMPLES = """\b
 Examples:
   autoprune select digits-quickstart --where "macs <= 0.5 * baseline"
@@ -50,6 +68,7 @@ def register(app: typer.Typer) -> None:
     app.command(epilog=_SEARCHES_EXAMPLES)(searches)
     app.command(epilog=_TRIALS_EXAMPLES)(trials)
     app.command(epilog=_FRONT_EXAMPLES)(front)
+    app.command(epilog=_HISTORY_EXAMPLES)(history)
     app.command(epilog=_SELECT_EXAMPLES)(select)
 
 
@@ -84,24 +103,8 @@ def trials(
 
 def front(
     name: SearchName,
-    x: Annotated[
-        str | None,
-        typer.Option(
-            "--x",
-            metavar="METRIC",
-            help="The cost: macs, flops, params, latency_ms...  [default: the search's own]",
-            show_default=False,
-        ),
-    ] = None,
-    y: Annotated[
-        str | None,
-        typer.Option(
-            "--y",
-            metavar="METRIC",
-            help="The quality; 'METRIC max' sets its direction.  [default: the search's own]",
-            show_default=False,
-        ),
-    ] = None,
+    x: CostOption = None,
+    y: QualityOption = None,
     where: WhereOption = None,
     plot: Annotated[
         str | None,
@@ -117,11 +120,50 @@ def front(
 
     result = api.front(name, x=x, y=y, where=where or (), store=store)
     if plot is not None:
-        from autoprune.analysis.plots import plot_front
-
-        plot_front(result, plot, trials=api.trials(name, states=["complete"], store=store))
+        api.plot(result, plot, store=store)
         message(f"the plot is in {plot}", quiet=quiet)
     print_front(result, format)
+
+
+def history(
+    name: SearchName,
+    x: CostOption = None,
+    y: QualityOption = None,
+    plot: Annotated[
+        str | None, typer.Option("--plot", metavar="FILE", help="Also draw it: .png or .svg.", show_default=False)
+    ] = None,
+    store: StoreOption = None,
+    format: FormatOption = Format.table,
+    quiet: QuietOption = False,
+) -> None:
+    """Print how the hypervolume of two metrics grew.
+
+    One line for each trial that moved the front, and one for the last. The share is of the box between the best value
+    of each metric and the reference point.
+    """
+    from autoprune import api
+
+    result = api.history(name, x=x, y=y, store=store)
+    if plot is not None:
+        from autoprune.analysis.plots import plot_history
+
+        plot_history(result, plot)
+        message(f"the plot is in {plot}", quiet=quiet)
+    _print_history(result, format)
+
+
+def _print_history(history: History, format: Format) -> None:
+    if format is Format.json:
+        return print_text(history.to_json())
+    if format is Format.csv:
+        return print_text(history.to_csv())
+    axes = ", ".join(map(str, history.objectives))
+    title = f"{history.search}: hypervolume of {axes} over {len(history.numbers)} trials"
+    caption = f"The share is of the box from the best values to the reference: {history.describe_reference()}."
+    table = Table("trial", "share", "hypervolume", title=title, caption=caption)
+    for row in history.rows():
+        table.add(f"{row['trial']:.0f}", f"{100 * row['share']:.2f} %", f"{row['hypervolume']:.6g}")
+    return print_table(table)
 
 
 def select(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import defaultdict
 from collections.abc import Collection, Mapping
@@ -15,7 +16,16 @@ from autoprune.store.rows import search_from, trial_from
 from autoprune.store.tables import metrics, searches, trials
 from autoprune.types import SearchRecord, Trial, TrialState
 
-__all__ = ["lookup", "search_record", "search_records", "search_row", "trials_of"]
+__all__ = [
+    "lookup",
+    "mean_metric",
+    "noted",
+    "reused",
+    "search_record",
+    "search_records",
+    "search_row",
+    "trials_of",
+]
 
 _CHUNK = 500
 """Numbers in one IN list."""
@@ -61,9 +71,13 @@ def trials_of(
     *,
     states: Collection[TrialState] | None = None,
     numbers: Collection[int] | None = None,
+    limit: int | None = None,
 ) -> list[Trial]:
-    """Trials by number, with their metrics: two statements, or two a chunk of ``numbers``."""
-    query = select(trials).where(trials.c.search_id == search_id).order_by(trials.c.number)
+    """Trials by number, with their metrics: two statements, or two a chunk of ``numbers``.
+
+    ``limit``: no more than so many (of each chunk).
+    """
+    query = select(trials).where(trials.c.search_id == search_id).order_by(trials.c.number).limit(limit)
     if states is not None:
         query = query.where(trials.c.state.in_([state.value for state in states]))
     if numbers is None:
@@ -81,7 +95,7 @@ def _with_metrics(
 ) -> list[Trial]:
     """The trials that ``query`` selects in one search, with those metrics that meet ``only``."""
     rows = connection.execute(query).all()
-    wanted = query.with_only_columns(trials.c.number).order_by(None)
+    wanted = query.with_only_columns(trials.c.number)
     values = select(metrics.c.number, metrics.c.name, metrics.c.value).where(
         metrics.c.search_id == search_id, metrics.c.number.in_(wanted), *only
     )
@@ -89,6 +103,31 @@ def _with_metrics(
     for number, name, value in connection.execute(values).all():
         by_number[number][name] = math.nan if value is None else value
     return [trial_from(row, by_number.get(row[1], {})) for row in rows]
+
+
+def noted(connection: Connection, search_id: int, key: str, value: str) -> list[int]:
+    """Numbers of the trials whose note has this under this key, ascending. Reads every row of the search."""
+    inside = json.dumps({key: value})[1:-1]
+    query = select(trials.c.number).where(
+        trials.c.search_id == search_id, trials.c.note.contains(inside, autoescape=True)
+    )
+    return list(connection.execute(query.order_by(trials.c.number)).scalars())
+
+
+def reused(connection: Connection, search_id: int) -> int:
+    """How many trials were looked up instead of measured again. Reads every row of the search."""
+    query = select(func.count()).where(trials.c.search_id == search_id, trials.c.duplicate_of != "")
+    return int(connection.execute(query).scalar_one())
+
+
+def mean_metric(connection: Connection, search_id: int, state: TrialState, name: str) -> float | None:
+    """Mean of a metric over the trials of one state that have it as a number; None without any."""
+    query = (
+        select(func.avg(metrics.c.value))
+        .join(trials, (trials.c.search_id == metrics.c.search_id) & (trials.c.number == metrics.c.number))
+        .where(trials.c.search_id == search_id, trials.c.state == state.value, metrics.c.name == name)
+    )
+    return connection.execute(query).scalar()
 
 
 _MEASURED = [TrialState.COMPLETE.value, TrialState.DIVERGED.value, TrialState.INFEASIBLE.value]

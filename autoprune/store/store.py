@@ -256,12 +256,17 @@ class Store:
     # --- trials: reading -----------------------------------------------------------------------------------------
 
     def trials(
-        self, name: str, *, states: Collection[TrialState] | None = None, numbers: Collection[int] | None = None
+        self,
+        name: str,
+        *,
+        states: Collection[TrialState] | None = None,
+        numbers: Collection[int] | None = None,
+        limit: int | None = None,
     ) -> list[Trial]:
-        """The trials of a search by number, all or those in ``states`` or among ``numbers``."""
+        """The trials of a search by number: all, those in ``states``, those among ``numbers``, or the first ones."""
         with self._reading() as connection:
             search_id = queries.search_row(connection, name).id
-            return queries.trials_of(connection, search_id, states=states, numbers=numbers)
+            return queries.trials_of(connection, search_id, states=states, numbers=numbers, limit=limit)[:limit]
 
     def trial(self, name: str, number: int) -> Trial:
         """One trial. Raises NotFound."""
@@ -297,6 +302,21 @@ class Store:
         with self._reading() as connection:
             search_id = queries.search_row(connection, name).id
             return measured(connection, search_id, has_packs=self._has_packs)
+
+    def noted(self, name: str, key: str, value: str) -> list[int]:
+        """Numbers of the trials whose note says ``key: value``, ascending. Reads all rows: a second per million."""
+        with self._reading() as connection:
+            return queries.noted(connection, queries.search_row(connection, name).id, key, value)
+
+    def reused(self, name: str) -> int:
+        """How many trials were looked up instead of measured again. Reads all rows."""
+        with self._reading() as connection:
+            return queries.reused(connection, queries.search_row(connection, name).id)
+
+    def mean_metric(self, name: str, state: TrialState, metric: str) -> float | None:
+        """Mean of a metric over the trials of one state that have it as a number; None without any."""
+        with self._reading() as connection:
+            return queries.mean_metric(connection, queries.search_row(connection, name).id, state, metric)
 
     # --- packs ---------------------------------------------------------------------------------------------------
 

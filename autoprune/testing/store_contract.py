@@ -308,6 +308,30 @@ class StoreContract:
             thread.join()
         assert len(won) == 1
 
+    # --- sums over all trials ------------------------------------------------------------------------------------
+
+    def test_sums_are_those_over_the_trials(self, store: Store, lease: Lease) -> None:
+        notes: list[dict[str, object]] = [
+            {"origin": "uniform"},
+            {"origin": "uniformly"},
+            {},
+            {"n": 1, "origin": "uniform"},
+            {"origin_": "uniform"},
+        ]
+        states = [TrialState.COMPLETE, *(TrialState.STOPPED,) * 3, TrialState.RUNNING]
+        for number, (note, state) in enumerate(zip(notes, states, strict=True)):
+            trial = dataclasses.replace(started(number), note=note)
+            store.start_trial(lease, trial)
+            if state.finished:
+                done = finished(trial, state, images=(math.nan, 100.0, 400.0, math.nan)[number])
+                store.finish_trial(lease, dataclasses.replace(done, duplicate_of="two/1" if number < 2 else ""), {})
+        assert store.noted("one", "origin", "uniform") == [0, 3]
+        assert store.reused("one") == 2
+        assert store.mean_metric("one", TrialState.STOPPED, "images") == 250.0
+        assert store.mean_metric("one", TrialState.COMPLETE, "images") is None
+        assert [trial.number for trial in store.trials("one", limit=2)] == [0, 1]
+        assert [trial.number for trial in store.trials("one", states=[TrialState.STOPPED], limit=1)] == [1]
+
     # --- several at once -----------------------------------------------------------------------------------------
 
     def test_drivers_of_several_searches_write_at_once(self, store: Store, store_url: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,11 +12,13 @@ import numpy as np
 import pytest
 
 from autoprune import api
+from autoprune.analysis import plots
 from autoprune.analysis.front import build_front
 from autoprune.analysis.metrics import axis
-from autoprune.analysis.pareto import hypervolume
+from autoprune.analysis.pareto import comparable, hypervolume
+from autoprune.analysis.plots import plot_front
 from autoprune.analysis.selection import select
-from autoprune.api import queries
+from autoprune.api import reporting
 from autoprune.config.expressions import parse_constraint
 from autoprune.errors import AutopruneError, NotFound
 from autoprune.store import new_owner, open_store, packs
@@ -186,19 +190,80 @@ def test_a_search_without_complete_trials(tmp_path: Path) -> None:
     found = api.front("one", where=["latency_ms <= 0.5 * baseline"], store=url)
     assert (found.trials, found.considered, found.baseline) == ((), 0, {"macs": 100.0})
     same_refusal(lambda: api.select("one", store=url), lambda: select([], [], {}, Objective("top1", "max")))
-    assert len(queries.history("one", store=url)[1]) == 0
+    history = api.history("one", store=url)
+    assert (len(history.numbers), history.rows(), history.box) == (0, [], 0.0)
+    assert api.report("one", store=url, out=tmp_path / "r").joinpath("report.html").exists()
     with pytest.raises(NotFound, match="no search named 'two'"):
         api.front("two", x="top1", store=url)
 
 
 def test_the_history_is_the_hypervolume_of_every_prefix(stored: tuple[str, list[Trial]]) -> None:
     url, trials = stored
-    numbers, volumes, corner = queries.history("one", store=url)
+    found = api.history("one", x="macs", y="top1", store=url)
     usable = [trial for trial in trials if trial.state is TrialState.COMPLETE and finite(trial, "macs", "top1")]
     points = np.array([[trial.metrics["macs"], -trial.metrics["top1"]] for trial in usable])
     worst, best = points.max(axis=0), points.min(axis=0)
-    assert corner == pytest.approx(worst + 0.1 * (worst - best))
-    for number, volume in zip(numbers.tolist(), volumes, strict=True):
+    corner = worst + 0.1 * (worst - best)
+    assert found.reference == pytest.approx(corner * [1, -1])
+    for number, volume in zip(found.numbers.tolist(), found.volumes, strict=True):
         prefix = points[[i for i, trial in enumerate(usable) if trial.number <= number]]
         assert volume == pytest.approx(hypervolume(prefix, corner), rel=1e-12)
-    assert {trial.number for trial in usable} <= set(numbers.tolist())
+    assert {trial.number for trial in usable} <= set(found.numbers.tolist())
+    assert found.shares == pytest.approx(found.volumes / (corner - best).prod())
+
+
+def test_the_rows_of_a_history_are_its_moves(stored: tuple[str, list[Trial]]) -> None:
+    found = api.history("one", x="macs", y="top1", store=stored[0])
+    rows = found.rows()
+    grown = {number for number, gain in zip(found.numbers, np.diff(found.volumes, prepend=0.0), strict=True) if gain}
+    assert [row["trial"] for row in rows] == sorted({*grown, found.numbers[-1]})
+    at = np.searchsorted([row["trial"] for row in rows], found.numbers, side="right") - 1
+    assert [rows[i]["hypervolume"] if i >= 0 else 0.0 for i in at] == found.volumes.tolist()
+    assert found.to_csv().splitlines()[0] == "trial,hypervolume,share"
+    content = json.loads(found.to_json())
+    assert content["history"] == rows
+    assert content["objectives"] == ["macs min", "top1 max"]
+
+
+@pytest.mark.parametrize("stored", [0], indirect=True)
+def test_a_plot_draws_the_same_trials_as_one_of_all(
+    stored: tuple[str, list[Trial]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, trials = stored
+    front = api.front("one", x="macs", y="top1", store=url)
+    drawn = [
+        path.read_bytes()
+        for path in (
+            api.plot(front, tmp_path / "a.svg", store=url),
+            plot_front(front, tmp_path / "b.svg", trials=trials),
+        )
+    ]
+    assert drawn[0] == drawn[1]
+    off = len(comparable(trials, (front.x, front.y))) - len(front.trials)
+    monkeypatch.setattr(plots.thinned, "__defaults__", (4,))
+    page = api.plot(front, tmp_path / "c.svg", store=url).read_text()
+    shown = int(re.search(rf"(\d+) of {off} other trials", page)[1])  # type: ignore[index]
+    uniform = sum(trial.note.get("origin") == "uniform" for trial in trials)
+    assert shown <= 4 + uniform < off
+
+
+@pytest.mark.parametrize("stored", [0], indirect=True)
+def test_a_report_of_some_trials_counts_all(
+    stored: tuple[str, list[Trial]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, _ = stored
+    whole = api.report("one", store=url, out=tmp_path / "whole")
+    monkeypatch.setattr(reporting, "MOST_OTHERS", 0)
+    summed = api.report("one", store=url, out=tmp_path / "summed")
+    for name in ("front.csv", "front.png", "report.html"):
+        assert (summed / name).read_bytes() == (whole / name).read_bytes()
+    monkeypatch.setattr(plots.thinned, "__defaults__", (6,))
+    pages = [
+        (api.report("one", store=url, out=tmp_path / "some") / "report.html").read_text(),
+        (whole / "report.html").read_text(),
+    ]
+    counts = [re.search(r"<h2>Trials</h2>\s*<p>(.*?)</p>", page, re.DOTALL)[1] for page in pages]  # type: ignore[index]
+    assert counts[0] == counts[1]
+    tables = [re.search(r"<tbody>.*?</tbody>", page, re.DOTALL)[0] for page in pages]  # type: ignore[index]
+    assert tables[0] == tables[1]
+    assert "other trials" in pages[0]

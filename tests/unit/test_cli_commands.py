@@ -11,13 +11,16 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from autoprune import api
 from autoprune.analysis.front import build_front
+from autoprune.analysis.history import build_history
+from autoprune.analysis.plots import plot_front
 from autoprune.analysis.selection import Selection
 from autoprune.cli.main import main
-from autoprune.types import Candidate, SearchRecord, SearchState, Trial, TrialState
+from autoprune.types import Candidate, Objective, SearchRecord, SearchState, Trial, TrialState
 
 BASELINE = {"top1": 0.92, "macs": 40e6, "flops": 80e6, "params": 270e3}
 NAME = "digits-quickstart"
@@ -37,6 +40,12 @@ TRIALS = [
 ]
 RECORD = SearchRecord(
     NAME, "d" * 16, "e" * 16, {}, BASELINE, SearchState.COMPLETE, 1.0, 2.0, {"complete": 2, "failed": 1, "diverged": 1}
+)
+HISTORY = build_history(
+    NAME,
+    np.arange(4),
+    {"macs": np.array([30.0, 30.0, 20.0, np.nan]), "top1": np.array([0.5, 0.5, 0.8, 0.9])},
+    [Objective("macs", "min"), Objective("top1", "max")],
 )
 SPACE = SimpleNamespace(
     name="resnet20",
@@ -89,6 +98,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Recorder:
         "trials": TRIALS,
         "front": front,
         "select": selection,
+        "history": HISTORY,
         "export": Path("model"),
         "space": SPACE,
         "report": Path("results") / NAME,
@@ -167,9 +177,10 @@ def test_store_comes_from_the_environment(fake: Recorder, monkeypatch: pytest.Mo
 
 
 def test_front_plot_writes_the_file_and_keeps_stdout_clean(
-    fake: Recorder, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    fake: Recorder, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = tmp_path / "front.svg"
+    monkeypatch.setattr(api, "plot", lambda front, path, store: plot_front(front, path, trials=TRIALS))
     assert run("front", NAME, "--plot", str(target), "--format", "json") == 0
     out, err = capsys.readouterr()
     assert json.loads(out) == FRONT_JSON
@@ -177,6 +188,25 @@ def test_front_plot_writes_the_file_and_keeps_stdout_clean(
     assert target.stat().st_size > 1000
     assert run("front", NAME, "--plot", str(tmp_path / "front.bmp")) == 2
     assert "hint: Write for example --plot front.png." in capsys.readouterr().err
+
+
+def test_history_in_all_formats(fake: Recorder, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert run("history", NAME, "--x", "params", "--format", "json") == 0
+    assert fake.calls == [("history", (NAME,), {"x": "params", "y": None, "store": None})]
+    content = json.loads(capsys.readouterr().out)
+    # the reference is 31 and 0.47: (31 - 30) * (0.5 - 0.47), and then (31 - 20) * (0.8 - 0.47)
+    assert [row["trial"] for row in content["history"]] == [0, 2, 3]
+    assert [row["hypervolume"] for row in content["history"]] == pytest.approx([0.03, 3.63, 3.63])
+    assert content["reference"] == pytest.approx({"macs": 31.0, "top1": 0.47})
+    assert run("history", NAME, "--format", "csv") == 0
+    assert capsys.readouterr().out.splitlines()[1].startswith("0,0.03")
+    target = tmp_path / "history.png"
+    assert run("history", NAME, "--plot", str(target)) == 0
+    out, err = capsys.readouterr()
+    assert "    2   100.00 %          3.63" in out
+    assert str(target) in err
+    assert target.stat().st_size > 1000
+    assert run("history", NAME, "--plot", "history.html") == 2
 
 
 def test_front_csv(fake: Recorder, capsys: pytest.CaptureFixture[str]) -> None:
