@@ -29,7 +29,8 @@ class CostModel(Protocol):
     def ceilings(self, widths: np.ndarray) -> dict[str, np.ndarray]:
         """As :meth:`metrics`, never below them, and growing (weakly) with every width: what a decoder relies on.
 
-        A model whose metrics grow with every width returns the metrics themselves.
+        At the narrowest network of the space they equal the metrics, so that what is reachable is known. A model whose
+        metrics grow with every width returns the metrics themselves.
         """
         ...
 

@@ -14,13 +14,13 @@ from autoprune.latency.design import designed_widths
 from autoprune.latency.layout import Segment
 from autoprune.latency.measure import (
     Run,
+    counted_runs,
     device_label,
     prepared,
     quiet_torch,
     runner,
     timed_runs,
     typical_ms,
-    undisturbed,
 )
 from autoprune.latency.predictor import LatencyModel
 from autoprune.latency.segments import Borders, find_segments
@@ -196,15 +196,15 @@ class _Visits:
 
     def _by_segment(self, widths: np.ndarray, runs: int) -> np.ndarray:
         borders = Borders(self._network(widths), self._watched, self._settings)
-        segments: dict[Run, np.ndarray] = {}
+        kept: list[np.ndarray] = []
 
         def run() -> Run:
             times, whole = borders.run(self._images)
-            segments[whole] = times
+            kept.append(times)
             return whole
 
-        good = undisturbed(timed_runs(run, repeats=runs))
-        times = np.stack([segments[item] for item in good])
+        timed = timed_runs(run, repeats=runs)
+        times = np.stack(kept[-len(timed) :])[counted_runs(timed)]
         if times.shape[1] != self._segments:
             raise ConfigError(
                 f"the network runs {times.shape[1]} segments at one width and {self._segments} at full width.",

@@ -23,6 +23,7 @@ __all__ = [
     "Latency",
     "Run",
     "Stopwatch",
+    "counted_runs",
     "device_label",
     "measure_latency",
     "prepared",
@@ -43,8 +44,10 @@ class Run(NamedTuple):
     """One forward pass."""
 
     ms: float
-    lost: float
+    lost: float = 0.0
     """Share of the time in which its one thread waited for the processor; 0 where that cannot be known."""
+    own_ms: float = 0.0
+    """The time without that waiting."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ def measure_latency(
     with quiet_torch(settings):
         run = runner(*prepared(model, example_input, settings), settings)
         runs = timed_runs(run, repeats=repeats, min_seconds=min_seconds, warmup=warmup)
-    times = [item.ms for item in undisturbed(runs)]
+    times = undisturbed(runs)
     half = max(1, len(times) // 2)
     low, median, high = (float(value) for value in np.percentile(times, [10, 50, 90]))
     drift = float(np.median(times[half:]) / np.median(times[:half]) - 1.0) if len(times) > 1 else 0.0
@@ -100,9 +103,7 @@ def measure_latency(
 
 def typical_ms(run: Callable[[], Run], *, repeats: int, min_seconds: float = 0.0) -> float:
     """Median of the undisturbed runs, in ms."""
-    return float(
-        np.median([item.ms for item in undisturbed(timed_runs(run, repeats=repeats, min_seconds=min_seconds))])
-    )
+    return float(np.median(undisturbed(timed_runs(run, repeats=repeats, min_seconds=min_seconds))))
 
 
 def timed_runs(run: Callable[[], Run], *, repeats: int, min_seconds: float = 0.0, warmup: int = _WARMUP) -> list[Run]:
@@ -118,10 +119,18 @@ def timed_runs(run: Callable[[], Run], *, repeats: int, min_seconds: float = 0.0
     return runs
 
 
-def undisturbed(runs: Sequence[Run]) -> list[Run]:
-    """The runs that had the processor to themselves, or the quarter that came nearest to it."""
-    good = [item for item in runs if item.lost <= DISTURBED]
-    return good if len(good) * 4 >= len(runs) else sorted(runs, key=lambda item: item.lost)[: max(1, len(runs) // 4)]
+def counted_runs(runs: Sequence[Run]) -> list[int]:
+    """Positions of the runs that had the processor to themselves, or of the quarter that came nearest to it."""
+    good = [at for at, item in enumerate(runs) if item.lost <= DISTURBED]
+    if len(good) * 4 >= len(runs):
+        return good
+    return sorted(range(len(runs)), key=lambda at: runs[at].lost)[: max(1, len(runs) // 4)]
+
+
+def undisturbed(runs: Sequence[Run]) -> list[float]:
+    """Times in ms of the runs that count; where they waited for the processor, without the waiting."""
+    counted = [runs[at] for at in counted_runs(runs)]
+    return [item.ms if item.lost <= DISTURBED else item.own_ms for item in counted]
 
 
 def runner(model: nn.Module, images: Tensor, settings: LatencySettings) -> Callable[[], Run]:
@@ -154,7 +163,8 @@ class Stopwatch:
 
     def stop(self) -> Run:
         wall, cpu = time.perf_counter() - self._from[1], time.thread_time() - self._from[0]
-        return Run((cpu if self._cpu else wall) * 1e3, max(0.0, 1.0 - cpu / wall) if self._one else 0.0)
+        ms = (cpu if self._cpu else wall) * 1e3
+        return Run(ms, max(0.0, 1.0 - cpu / wall), min(ms, cpu * 1e3)) if self._one else Run(ms, 0.0, ms)
 
 
 def _cuda_run(model: nn.Module, images: Tensor) -> Run:
@@ -162,7 +172,8 @@ def _cuda_run(model: nn.Module, images: Tensor) -> Run:
     start = time.perf_counter()
     model(images)
     torch.cuda.synchronize(images.device)
-    return Run((time.perf_counter() - start) * 1e3, 0.0)
+    ms = (time.perf_counter() - start) * 1e3
+    return Run(ms, 0.0, ms)
 
 
 def prepared(model: nn.Module, example_input: Tensor, settings: LatencySettings) -> tuple[nn.Module, Tensor]:

@@ -1,0 +1,87 @@
+"""Tables as files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from latency_fixtures import make_space, make_table
+
+from autoprune.errors import ConfigError, NotFound
+from autoprune.latency.attach import attached, kept_table
+from autoprune.latency.files import load_table, save_table
+from autoprune.latency.settings import LatencySettings
+
+
+def test_round_trip_predicts_the_same(tmp_path: Path) -> None:
+    table = make_table()
+    loaded = load_table(save_table(table, tmp_path / "new" / "toy.json"))
+    assert loaded.digest == table.digest
+    assert (loaded.device, loaded.settings, loaded.made) == (table.device, table.settings, table.made)
+    assert loaded.groups == dict(table.groups)
+    assert loaded.staircases == table.staircases
+    assert loaded.median_error == table.median_error
+    widths = np.array([[16, 32, 64], [4, 8, 16], [12, 20, 40]])
+    one, other = (attached(make_space(), item).cost.metrics(widths)["latency_ms"] for item in (table, loaded))
+    assert np.array_equal(one, other)
+
+
+def test_a_person_can_read_it(tmp_path: Path) -> None:
+    content = json.loads(save_table(make_table(), tmp_path / "toy.json").read_text())
+    assert (content["format"], content["version"]) == ("autoprune latency table", 1)
+    assert content["device"] == "an imagined processor"
+    assert content["settings"]["threads"] == 1
+    assert content["error"] == {"median": 0.0, "p90": 0.0, "networks": 20}
+
+
+def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="there is no latency table"):
+        load_table(tmp_path / "none.json")
+    for text in ("", "[]", "{}", '{"format": "another"}', "\x00\xff"):
+        (tmp_path / "other.json").write_text(text)
+        with pytest.raises(ConfigError, match="is no latency table"):
+            load_table(tmp_path / "other.json")
+
+
+def test_a_later_version_is_refused(tmp_path: Path) -> None:
+    path = save_table(make_table(), tmp_path / "toy.json")
+    path.write_text(path.read_text().replace('"version": 1', '"version": 2'))
+    with pytest.raises(ConfigError, match="has version 2 of the format, expected 1"):
+        load_table(path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"widths": [[1, 2, 3]]},
+        {"times_ms": [[-1.0] * 7] * 51},
+        {"scale": -1.0},
+        {"held_out": {"widths": [], "measured_ms": [], "predicted_ms": []}},
+        {"segments": None},
+        {"groups": {}},
+        {"settings": {"thread": 1}},
+        {"staircases": [{"kind": "conv", "layer": "a", "side": "out", "widths": [1], "times_ms": []}]},
+    ],
+)
+def test_damage_is_named(tmp_path: Path, damage: dict[str, object]) -> None:
+    path = save_table(make_table(), tmp_path / "toy.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | damage))
+    with pytest.raises(ConfigError, match="is damaged"):
+        load_table(path)
+
+
+def test_a_kept_table_is_made_once(tmp_path: Path) -> None:
+    made = []
+
+    def make() -> object:
+        made.append(1)
+        return make_table()
+
+    space = make_space()
+    for settings in (LatencySettings(), LatencySettings(), LatencySettings(batch=2)):
+        kept_table(tmp_path, space, settings, "a processor", "effort", make)  # type: ignore[arg-type]
+    assert len(made) == 2
+    kept_table(tmp_path, space, LatencySettings(), "another processor", "effort", make)  # type: ignore[arg-type]
+    assert len(made) == 3
