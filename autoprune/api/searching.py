@@ -112,7 +112,7 @@ def is_done(record: SearchRecord, config: SearchConfig) -> bool:
 
 
 def _run(store: Store, config: SearchConfig, progress: Progress) -> None:
-    from autoprune.api.reporting import measure_test_split, write_files
+    from autoprune.api.reporting import measure_test_split, write_stored
     from autoprune.driver.assemble import prepare
     from autoprune.driver.running import run_session
 
@@ -122,7 +122,7 @@ def _run(store: Store, config: SearchConfig, progress: Progress) -> None:
     if record.state is SearchState.COMPLETE:
         measure_test_split(store, prepared, progress)
         record = store.search(config.name)
-    write_files(record, store.trials(config.name), output_folder(config))
+    write_stored(store, record, output_folder(config))
 
 
 def output_folder(config: SearchConfig) -> Path:
@@ -132,14 +132,13 @@ def output_folder(config: SearchConfig) -> Path:
 
 def search_result(store: Store, config: SearchConfig, *, reused: bool) -> SearchResult:
     """What the store holds of the search now."""
-    from autoprune.api.reporting import search_front
+    from autoprune.api.reporting import objective_front
 
     record = store.search(config.name)
-    known = store.trials(config.name)
     return SearchResult(
         record=record,
-        front=search_front(record, known),
+        front=objective_front(store, record),
         output=output_folder(config),
-        trials=sum(trial.state.finished for trial in known),
+        trials=sum(count for state, count in record.trial_counts.items() if TrialState(state).finished),
         reused=reused,
     )
