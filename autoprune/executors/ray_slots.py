@@ -135,6 +135,7 @@ class SlotScheduler(FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]) -> str:
         slot = self._slots[trial.trial_id]
+        _forget_results(tune_controller)
         try:
             if self.error is None and self._take(slot, result[REPORT]):
                 return str(self.CONTINUE)
@@ -293,6 +294,15 @@ class NoOutput(TrialProgressCallback):
 
     def log_result(self, trial: TuneTrial, result: dict[str, Any], error: bool = False) -> None:
         """Nothing, in a notebook either."""
+
+
+def _forget_results(tune_controller: Any) -> None:
+    """Let go of what workers returned: Tune keeps a reference to every result, 3 kB each, until the worker ends."""
+    with contextlib.suppress(AttributeError):  # private names; without them memory grows, and that is all
+        manager = tune_controller._actor_manager
+        awaited = manager._actor_task_events.get_futures()
+        for futures in manager._tracked_actors_to_task_futures.values():
+            futures.intersection_update(awaited)
 
 
 def _error_of(trial: TuneTrial) -> BaseException | None:
