@@ -64,7 +64,8 @@ def _load_once(environment: tuple[str | None, ...]) -> tuple[Library | None, str
 def _built() -> Path:
     compiler = _compiler()
     digest = hashlib.sha256()
-    for part in (_SOURCE.read_text(), *_FLAGS, compiler, _version(compiler), platform.machine(), _processor()):
+    sources = [path.read_text() for path in sorted((_SOURCE, *_SOURCE.parent.glob("*.h")))]
+    for part in (*sources, *_FLAGS, compiler, _version(compiler), platform.machine(), _processor()):
         digest.update(part.encode() + b"\0")
     path = cache_dir("native") / f"kernels-{digest.hexdigest()[:16]}.so"
     if not path.exists():

@@ -47,6 +47,10 @@ class _Rest(ctypes.Structure):
     ]
 
 
+class _Moments(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_void_p) for name in ("centres", "sums", "squares")]
+
+
 @dataclass(frozen=True)
 class Geometry:
     """How a convolution moves over an image; each pair is (vertical, horizontal)."""
@@ -287,12 +291,9 @@ class Convolution:
             None if rest is None else ctypes.byref(rest.struct()),
             ctypes.byref(to.value),
             ctypes.c_int64(images),
-            *(ctypes.c_void_p(address) for address in (centres.data_ptr(), *_rows(moments), scratch.address)),
+            ctypes.byref(_Moments(*(part.data_ptr() for part in (centres, *moments)))),
+            ctypes.c_void_p(scratch.address),
         )
         source.rest = None
         shift, squares = moments / (images * self.shape[1] * self.shape[2])
         return centres.double() + shift, squares - shift.square()
-
-
-def _rows(matrix: Tensor) -> list[int]:
-    return [row.data_ptr() for row in matrix]
