@@ -44,5 +44,5 @@ def test_ranking_is_a_permutation_and_leaves_the_model_alone(model: nn.Module, n
 
 
 def test_unknown_name() -> None:
-    with pytest.raises(ConfigError, match=r"no criterion 'l3'.*Known: l1, l2, random"):
+    with pytest.raises(ConfigError, match=r"no criterion 'l3'.*Known: group_l1, group_l2, l1, l2, random"):
         criteria.get("l3")

@@ -6,12 +6,15 @@ from collections.abc import Callable
 
 from autoprune.errors import ConfigError, did_you_mean
 from autoprune.protocols import Criterion
+from autoprune.pruning.criteria.group_norm import GroupNormCriterion
 from autoprune.pruning.criteria.magnitude import MagnitudeCriterion
 from autoprune.pruning.criteria.random import RandomCriterion
 
 __all__ = ["get", "names"]
 
 _MAKERS: dict[str, Callable[[int], Criterion]] = {
+    "group_l1": lambda seed: GroupNormCriterion("group_l1", 1),
+    "group_l2": lambda seed: GroupNormCriterion("group_l2", 2),
     "l1": lambda seed: MagnitudeCriterion("l1", 1),
     "l2": lambda seed: MagnitudeCriterion("l2", 2),
     "random": RandomCriterion,
@@ -22,7 +25,7 @@ def names() -> list[str]:
     """The registered criteria.
 
     >>> names()
-    ['l1', 'l2', 'random']
+    ['group_l1', 'group_l2', 'l1', 'l2', 'random']
     """
     return sorted(_MAKERS)
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
+from autoprune.pruning.criteria.group_norm import slice_norms
 from autoprune.types import ChannelGroup
 
 __all__ = ["MagnitudeCriterion"]
@@ -32,10 +32,7 @@ class MagnitudeCriterion:
         scores = []
         for member in group.members:
             if member.role == "producer":
-                weight = tensors[member.parameter].detach().to(torch.float64).abs().pow(self.power)
-                others = [dim for dim in range(weight.ndim) if dim != member.dim]
-                size = weight.sum(dim=others).cpu().numpy() if others else weight.cpu().numpy()
-                scores.append(size[member.index].sum(axis=1) ** (1.0 / self.power))
+                scores.append(slice_norms(member, tensors, self.power) ** (1.0 / self.power))
         if not scores:
             raise ValueError(f"group {group.name} has no producing layer")
         mean: np.ndarray = np.mean(scores, axis=0)

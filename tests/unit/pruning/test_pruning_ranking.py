@@ -51,6 +51,25 @@ def test_coupled_producers_are_averaged_and_others_ignored() -> None:
     np.testing.assert_allclose(criteria.get("l1").score(coupled, tensors), [4, 1, 2.75, 4])
 
 
+def test_group_norms_weigh_makers_and_readers_alike() -> None:
+    """By hand: |w| sums 7, 1, 5.5, 6 of mean 4.875; the reader's columns 1, 1, 0, 2 of mean 1; the bias has no say."""
+    coupled = group(single(), single("v", "consumer", dim=1), single("bias", "through"))
+    tensors = {"w": WEIGHT, "v": torch.tensor([[1.0, -1.0, 0.0, 2.0]]), "bias": torch.full((4,), 99.0)}
+    expected = (np.array([7, 1, 5.5, 6]) / 4.875 + np.array([1, 1, 0, 2])) / 2
+    np.testing.assert_allclose(criteria.get("group_l1").score(coupled, tensors), expected)
+    squares = (np.array([25, 1, 25.25, 36]) / 21.8125 + np.array([1, 1, 0, 4]) / 1.5) / 2
+    np.testing.assert_allclose(criteria.get("group_l2").score(coupled, tensors), squares)
+    tensors["w"] = 1000 * WEIGHT
+    np.testing.assert_allclose(criteria.get("group_l1").score(coupled, tensors), expected)
+
+
+def test_a_layer_of_zeros_has_no_say_in_group_norms() -> None:
+    coupled = group(single(), single("v", "consumer", dim=1))
+    tensors = {"w": WEIGHT, "v": torch.zeros(1, 4)}
+    np.testing.assert_allclose(criteria.get("group_l1").score(coupled, tensors), np.array([7, 1, 5.5, 6]) / 4.875)
+    np.testing.assert_array_equal(criteria.get("group_l1").score(coupled, {**tensors, "w": 0 * WEIGHT}), np.zeros(4))
+
+
 def test_units_of_several_channels() -> None:
     pairs = group(Slice("w", 0, np.array([[0, 2], [1, 3]]), "producer"), unit=2)
     np.testing.assert_allclose(criteria.get("l1").score(pairs, {"w": WEIGHT}), [12.5, 7])
