@@ -116,7 +116,10 @@ def _calibrated(table: LatencyTable, space: SearchSpace) -> LatencyTable:
         offset, scale = 0.0, float(measured.sum() / raw.sum())
     ready = replace(table, intercept=float(offset * level), scale=float(scale))
     predict = LatencyModel(ready, space.cost, allowed).metrics
-    timed = [replace(item, predicted_ms=predict(item.widths)["latency_ms"]) for item in (ready.fitted, ready.held_out)]
+    timed = [
+        replace(item, predicted_ms=predict(item.widths)["latency_ms"].round(6))
+        for item in (ready.fitted, ready.held_out)
+    ]
     return replace(ready, fitted=timed[0], held_out=timed[1])
 
 

@@ -19,7 +19,7 @@ __all__ = ["sweep"]
 _WIDTHS = 33
 _FEWEST = 8
 _BOTH = "in and out"
-_ROUNDS = 3
+_ROUNDS = 5
 _SECONDS = 0.002
 
 
