@@ -6,6 +6,7 @@
     history                         how the hypervolume of the front grew, trial by trial
     export, load_model, space       hand a pruned model over, read it back, look at what can be pruned
     export_module                   any module as ONNX, torch.export or TorchScript, verified
+    bench_export                    dense against pruned latency in onnxruntime
     SearchSpace, Decoder            groups and widths of any nn.Module; proposals moved into budgets
     CostTable                       MACs and parameters of a million candidates as numpy
     Candidate, Trial, Front         the nouns (all of them: autoprune.types)
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from autoprune.analysis.front import Front
     from autoprune.api import (
+        bench_export,
         export,
         export_module,
         front,
@@ -48,6 +50,7 @@ __version__ = "0.1.0"
 _HOMES = {
     **dict.fromkeys(
         (
+            "bench_export",
             "export",
             "export_module",
             "front",
@@ -82,6 +85,7 @@ __all__ = [
     "Front",
     "SearchSpace",
     "Trial",
+    "bench_export",
     "export",
     "export_module",
     "front",

@@ -5,15 +5,18 @@ Stores are given as URLs; the default is ``$AUTOPRUNE_STORE`` or ``sqlite:///res
 
 from __future__ import annotations
 
+from autoprune.api.export_bench import ExportBench, bench_export
 from autoprune.api.models import SpaceReport, export, export_module, load_model, space
 from autoprune.api.module_search import ModuleSearchResult, search_module
 from autoprune.api.queries import front, history, plot, report, searches, select, trials
 from autoprune.api.searching import SearchResult, resume, search
 
 __all__ = [
+    "ExportBench",
     "ModuleSearchResult",
     "SearchResult",
     "SpaceReport",
+    "bench_export",
     "export",
     "export_module",
     "front",

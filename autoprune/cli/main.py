@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from autoprune.cli import bench, failures, latency, models, query, run
+from autoprune.cli import bench, bench_export, failures, latency, models, query, run
 
 __all__ = ["app", "main"]
 
@@ -52,6 +52,7 @@ query.register(app)
 models.register(app)
 latency.register(app)
 bench.register(app)
+bench_export.register(app)
 
 
 def _print_version(wanted: bool) -> None:
