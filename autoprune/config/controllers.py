@@ -145,6 +145,7 @@ ControllerConfig = Annotated[
     | OptunaControllerConfig
     | EvolutionControllerConfig
     | NetAdaptControllerConfig
-    | EagleEyeControllerConfig,
+    | EagleEyeControllerConfig
+    | AmcControllerConfig,
     Field(discriminator="kind"),
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from autoprune.config.controllers import (
+    AmcControllerConfig,
     ControllerConfig,
     EagleEyeControllerConfig,
     EvolutionControllerConfig,
@@ -26,7 +27,7 @@ __all__ = ["make", "names"]
 
 def names() -> list[str]:
     """The values of ``controller.kind``."""
-    return ["eagleeye", "evolution", "netadapt", "optuna", "random", "uniform"]
+    return ["amc", "eagleeye", "evolution", "netadapt", "optuna", "random", "uniform"]
 
 
 def make(
@@ -46,6 +47,10 @@ def make(
         from autoprune.controllers.optuna import OptunaController
 
         return OptunaController(config, space=space, decoder=decoder, objectives=objectives, seed=seed)
+    if isinstance(config, AmcControllerConfig):
+        from autoprune.controllers.amc import AmcController
+
+        return AmcController(config, space=space, decoder=decoder, objectives=objectives, trials=trials, seed=seed)
     if isinstance(config, RandomControllerConfig):
         return RandomController(
             space=space, decoder=decoder, objectives=objectives, seed=seed, seed_uniform=config.seed_uniform

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from autoprune.config.schema import (
+    AmcControllerConfig,
     ControllerConfig,
     EagleEyeControllerConfig,
     EvolutionControllerConfig,
@@ -91,6 +92,14 @@ class TestEagleEye(Registered):
 class TestNetAdapt(Registered):
     config = NetAdaptControllerConfig()
     seeded = False
+
+
+class TestAmc(Registered):
+    config = AmcControllerConfig(warmup=5, hidden=16, seed_uniform=2)
+
+
+class TestAmcAsReleased(Registered):
+    config = AmcControllerConfig(mode="paper", warmup=5, hidden=16)
 
 
 def test_every_kind_is_under_contract() -> None:
