@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import resource
 import sys
 import tempfile
 import time
@@ -18,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from autoprune.bench.memory import resident_mb
 from autoprune.store import Store, new_owner, open_store
 from autoprune.types import Candidate, Constraint, Outcome, OutcomeKind, Trial, TrialState
 
@@ -26,11 +26,6 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "driver"))
 from toy_search import ToyController, open_session
 
 BOUNDS = [Constraint("macs", "<=", 0.5), Constraint("top1", ">=", 0.5)]
-
-
-def rss_mb() -> float:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / 1e6
 
 
 def line(what: str, value: str) -> None:
@@ -64,7 +59,7 @@ def write(store: Store, trials: int) -> None:
         store.finish_trial(lease, done, {"generation": number})
         seconds.append(time.perf_counter() - began)
         if number + 1 in (trials // 10, trials):
-            line(f"RSS after {number + 1} trials", f"{rss_mb():.0f} MB")
+            line(f"RSS after {number + 1} trials", f"{resident_mb():.0f} MB")
     line("start + finish of one trial", spread(seconds))
 
 
@@ -100,7 +95,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.db"
         with open_store(f"sqlite:///{path}") as store:
-            line("RSS at the start", f"{rss_mb():.0f} MB")
+            line("RSS at the start", f"{resident_mb():.0f} MB")
             write(store, trials)
             line("file", f"{os.path.getsize(path) / trials:.0f} bytes a trial")
             drive(store, min(trials, 4000))
