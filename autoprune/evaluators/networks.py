@@ -87,6 +87,12 @@ class Networks:
         else:
             self.program = None
 
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """Of images that need no rearranging."""
+        native = self.program is not None and self.native is not None
+        return torch.contiguous_format if native else torch.channels_last
+
     def network(self, model: nn.Module) -> Network:
         if self.program is None:
             return PlainNetwork(model)

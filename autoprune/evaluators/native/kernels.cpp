@@ -1,8 +1,9 @@
 // Convolutions over images that lie side by side in the processor's vectors: lane i of every vector belongs to image i
 // of a group of LANES images, so the arithmetic is the same in each lane whatever the number of channels.
 //
-// A value of the network is, for each group, (channels, rows, columns) vectors with a border ("halo") of zeros around
-// each plane: a padded convolution reads without looking where it is. Nothing here keeps state between calls.
+// A value of the network is, for each group, (rows, channels, columns) vectors with a border ("halo") of zeros: a padded
+// convolution reads without looking where it is, and some rows of all channels are one stretch of memory. Nothing here
+// keeps state between calls.
 
 #include "direct.h"
 #include "moments.h"

@@ -116,8 +116,11 @@ class Geometry:
         if by_tiles >= 76 / _TILE**2 * height * width * inputs * outputs:
             return 0
         each = 4 * 8 * 6 * (7 * inputs + 5 * outputs)
-        fitting = _BLOCK_BYTES // each // _WIDE * _WIDE
-        return min(max(fitting, _FEWEST_TILES), _MOST_TILES)
+        fitting = min(max(_BLOCK_BYTES // each // _WIDE * _WIDE, _FEWEST_TILES), _MOST_TILES)
+        across = _in_tiles(width)
+        if across <= _WIDE:
+            return fitting
+        return fitting // across * across or -(-across // -(-across // fitting))  # whole rows, or even parts of one
 
 
 def _pair(value: Iterable[int]) -> tuple[int, int]:

@@ -58,11 +58,12 @@ INLINE vec larger(vec low, vec x) { return low > x ? low : x; }
 
 INLINE vec floor_of(bool relu) { return splat(relu ? 0.0f : -__builtin_inff()); }
 
-INLINE i64 plane(const Value &v) { return v.rows * v.columns; }
+INLINE i64 channel_step(const Value &v) { return v.columns; }
+INLINE i64 row_step(const Value &v) { return v.channels * v.columns; }
 
 INLINE vec *at(const Value &v, i64 group, i64 channel, i64 y, i64 x) {
     vec *data = reinterpret_cast<vec *>(v.data);
-    return data + (group * v.channels + channel) * plane(v) + (y + v.top) * v.columns + x + v.left;
+    return data + ((group * v.rows + v.top + y) * v.channels + channel) * v.columns + v.left + x;
 }
 
 INLINE i64 offset(const Value &v, i64 group, i64 y, i64 x) {
@@ -70,15 +71,13 @@ INLINE i64 offset(const Value &v, i64 group, i64 y, i64 x) {
 }
 
 static void clear_halo(const Value &v, i64 group) {
-    for (i64 c = 0; c < v.channels; c++) {
-        vec *first = at(v, group, c, -v.top, -v.left), *row = first + v.top * v.columns;
-        std::fill(first, row, vec{});
-        for (i64 y = 0; y < v.height; y++, row += v.columns) {
-            std::fill(row, row + v.left, vec{});
-            std::fill(row + v.left + v.width, row + v.columns, vec{});
-        }
-        std::fill(row, first + plane(v), vec{});
+    vec *row = at(v, group, 0, 0, -v.left), *first = row - v.top * row_step(v), *end = first + v.rows * row_step(v);
+    std::fill(first, row, vec{});
+    for (i64 i = 0; i < v.height * v.channels; i++, row += v.columns) {
+        std::fill(row, row + v.left, vec{});
+        std::fill(row + v.left + v.width, row + v.columns, vec{});
     }
+    std::fill(row, end, vec{});
 }
 
 // sum[o][c] = sum over k of weights[k][o] * in[k][c]; row k of ``in`` is found by an offset or a constant distance.

@@ -45,10 +45,10 @@ struct Tiles {
 
 // Down the columns of the image, channel after channel: SIDE matrices of (channels, columns read).
 static void transform_down(const Value &in, i64 channels, const Tiles &tiles, vec *to, i64 distance) {
-    const i64 row = in.columns;
+    const i64 row = row_step(in);
     for (i64 c = 0; c < channels; c++)
         for (i64 i = 0; i < tiles.n; i++) {
-            const vec *image = reinterpret_cast<vec *>(in.data) + c * plane(in) + tiles.runs[i].in;
+            const vec *image = reinterpret_cast<vec *>(in.data) + c * channel_step(in) + tiles.runs[i].in;
             const i64 width = tiles.runs[i].reads();
             for (i64 x = 0; x < width; x++, image++, to++) {
                 vec d[SIDE], t[SIDE];
@@ -98,18 +98,18 @@ template <bool ADD>
 static void back_down(const Conv &conv, const vec *half, i64 distance, const Tiles &tiles, const Value &out,
                       const Value *added) {
     const vec low = floor_of(conv.relu);
-    const i64 added_row = ADD ? added->columns : 0;
+    const i64 row = row_step(out), added_row = ADD ? row_step(*added) : 0;
     for (i64 o = 0; o < conv.outputs; o++) {
         const vec bias = splat(conv.bias ? conv.bias[o] : 0.0f);
-        vec *image = reinterpret_cast<vec *>(out.data) + o * plane(out);
-        const vec *plus = ADD ? reinterpret_cast<vec *>(added->data) + o * plane(*added) : nullptr;
+        vec *image = reinterpret_cast<vec *>(out.data) + o * channel_step(out);
+        const vec *plus = ADD ? reinterpret_cast<vec *>(added->data) + o * channel_step(*added) : nullptr;
         for (i64 i = 0; i < tiles.n; half += tiles.runs[i++].tiles * TILE) {
             const Run &run = tiles.runs[i];
             const vec *from = ADD ? plus + run.added : nullptr;
             if (run.height == TILE)
-                back_down_run<ADD, true>(half, distance, run, image + run.out, out.columns, from, added_row, bias, low);
+                back_down_run<ADD, true>(half, distance, run, image + run.out, row, from, added_row, bias, low);
             else
-                back_down_run<ADD, false>(half, distance, run, image + run.out, out.columns, from, added_row, bias, low);
+                back_down_run<ADD, false>(half, distance, run, image + run.out, row, from, added_row, bias, low);
         }
     }
 }

@@ -116,7 +116,7 @@ def test_zeros_around_the_result_are_written_each_time() -> None:
     case.run()
     value = case.to.value
     planes = memory[(value.data - memory.data_ptr()) // 4 :][: value.channels * value.rows * value.columns * 8]
-    planes = planes.view(value.channels, value.rows, value.columns, 8).clone()
+    planes = planes.view(value.rows, value.channels, value.columns, 8).transpose(0, 1).clone()
     planes[:, value.top : value.top + value.height, value.left : value.left + value.width] = 0
     assert torch.equal(planes, torch.zeros_like(planes))
 
