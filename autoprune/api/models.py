@@ -32,6 +32,8 @@ class GroupRow:
     """``parameter[dim]`` of every tensor dimension that is cut with it."""
     macs_share: float
     """Share of the full model's MACs in layers that the group touches; a layer counts for each of its groups."""
+    error: float | None = None
+    """Relative difference between sliced and masked models in float64 when this group alone is cut to half."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +48,16 @@ class SpaceReport:
     """Number of candidates."""
     uncounted: tuple[str, ...]
     """Operations that multiply but are not in the MACs."""
+    prunable: float = 0.0
+    """Share of the full model's MACs in layers that any group touches."""
     error: float | None = None
     """Largest relative difference between sliced and masked models in float64, when it was checked."""
 
 
 def space(spec: str, *, check: bool = False, input_shape: tuple[int, int, int] | None = None) -> SpaceReport:
-    """The prunable groups of a search space file, a model name (``resnet20``, ``torchvision:resnet18``) or
-    ``path.py:factory``. ``check`` slices every group and compares with the masked model in float64.
+    """The prunable groups of a search space file, a model name (``resnet20``, ``torchvision:resnet18``,
+    ``timm:regnety_004``) or ``path.py:factory``. ``check`` slices every group and compares with the
+    masked model in float64.
 
     Raises ConfigError for an unknown name or a shape that the model does not take, ExportMismatch when slicing and
     masking disagree.

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["drawn_trials", "measure_test_split", "objective_front", "search_front", "write_files", "write_stored"]
 
 _LISTED_FAILURES = 50
-_LIBRARIES = ("torch", "ray", "optuna", "torch-pruning", "numpy")
+_LIBRARIES = ("torch", "ray", "optuna", "numpy")
 
 
 def measure_test_split(store: Store, prepared: Prepared, progress: Progress) -> None:

@@ -155,6 +155,7 @@ def print_space(space: SpaceReport, format: Format) -> None:
             "allowed": list(group.allowed),
             "members": list(group.members),
             "macs_share": group.macs_share,
+            "error": group.error,
         }
         for group in space.groups
     ]
@@ -166,18 +167,20 @@ def print_space(space: SpaceReport, format: Format) -> None:
             "groups": rows,
             "left_out": dict(space.left_out),
             "uncounted": list(space.uncounted),
+            "prunable": space.prunable,
             "error": space.error,
         }
         return print_json(content)
     if format is Format.csv:
         for row, group in zip(rows, space.groups, strict=True):
             row["allowed"], row["members"] = " ".join(map(str, group.allowed)), " ".join(group.members)
-        return print_csv(rows, ["group", "channels", "unit", "allowed", "members", "macs_share"])
+        return print_csv(rows, ["group", "channels", "unit", "allowed", "members", "macs_share", "error"])
     table = Table(
         "group",
         "channels",
         "allowed",
         "share of MACs",
+        *(["error"] if any(group.error is not None for group in space.groups) else []),
         "cut together",
         left=["group", "allowed", "cut together"],
         title=f"{space.name}: {len(space.groups)} groups, {_big(space.size)} candidates; {_summary(space.baseline)}",
@@ -189,6 +192,7 @@ def print_space(space: SpaceReport, format: Format) -> None:
             str(group.channels),
             _allowed(group.allowed),
             f"{100 * group.macs_share:.1f} %",
+            *([f"{group.error:.0e}"] if group.error is not None else []),
             _members(group.members),
         )
     print_table(table)
@@ -209,7 +213,8 @@ def _optional(*axes: str) -> list[str]:
 
 
 def _remarks(space: SpaceReport) -> list[str]:
-    lines = [f"left out: {name}: {reason}" for name, reason in space.left_out.items()]
+    lines = [f"prunable: layers with {100 * space.prunable:.1f} % of the MACs"]
+    lines += [f"left out: {name}: {reason}" for name, reason in space.left_out.items()]
     if space.uncounted:
         lines.append(f"not counted as MACs: {', '.join(space.uncounted)}")
     if space.error is not None:

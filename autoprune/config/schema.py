@@ -58,6 +58,7 @@ __all__ = [
     "SerialExecutorConfig",
     "SpaceConfig",
     "TorchvisionData",
+    "TimmModel",
     "TorchvisionModel",
     "UniformControllerConfig",
 ]
@@ -86,6 +87,14 @@ class TorchvisionModel(_Strict):
     args: dict[str, Any] = Field({})
 
 
+class TimmModel(_Strict):
+    """A model of timm by name (optional extra ``timm``), with random weights; trained ones: ``base.checkpoint``."""
+
+    kind: Literal["timm"] = "timm"
+    name: str
+    args: dict[str, Any] = Field({})
+
+
 class FileModel(_Strict):
     """A user's own Python file with a function that returns an ``nn.Module``."""
 
@@ -106,7 +115,9 @@ class ModuleModel(_Strict):
     """Shapes of the example's arguments."""
 
 
-ModelConfig = Annotated[BuiltinModel | TorchvisionModel | FileModel | ModuleModel, Field(discriminator="kind")]
+ModelConfig = Annotated[
+    BuiltinModel | TorchvisionModel | TimmModel | FileModel | ModuleModel, Field(discriminator="kind")
+]
 
 # --- data ----------------------------------------------------------------------------------------------------------
 

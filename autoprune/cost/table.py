@@ -146,6 +146,12 @@ class CostTable:
                 shares[group] += term.numel * term.applications
         return shares / total if total else shares
 
+    @cached_property
+    def prunable(self) -> float:
+        """Share of the full model's MACs in layers that any group touches."""
+        total = self.baseline["macs"]
+        return sum(term.numel * term.applications for term in self.terms if term.cuts) / total if total else 0.0
+
     # --- for decoders ----------------------------------------------------------------------------------------------
 
     def form(self, metric: str) -> QuadraticForm:

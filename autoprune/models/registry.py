@@ -7,11 +7,12 @@ from collections.abc import Callable
 
 from torch import nn
 
-from autoprune.config.schema import BuiltinModel, FileModel, ModelConfig, ModuleModel
+from autoprune.config.schema import BuiltinModel, FileModel, ModelConfig, ModuleModel, TimmModel
 from autoprune.errors import ConfigError, did_you_mean
 from autoprune.models.lenet import lenet5, lenet300_100
 from autoprune.models.mobilenet import mobilenet_v1, mobilenet_v2
 from autoprune.models.resnet import BUILDERS as RESNETS
+from autoprune.models.timm_source import build_timm
 from autoprune.models.torchvision_source import build_torchvision
 from autoprune.models.user_file import build_from_file
 from autoprune.models.vgg import vgg16_bn, vgg19_bn
@@ -58,6 +59,8 @@ def build(config: ModelConfig, *, num_classes: int, in_channels: int) -> nn.Modu
         return build_from_file(config, num_classes=num_classes, in_channels=in_channels)
     if isinstance(config, ModuleModel):
         raise ConfigError(f"model: the {config.type} was a module in hand, which is not stored.", IN_HAND)
+    if isinstance(config, TimmModel):
+        return build_timm(config, num_classes=num_classes, in_channels=in_channels)
     return build_torchvision(config, num_classes=num_classes, in_channels=in_channels)
 
 

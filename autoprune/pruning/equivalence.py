@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.pruning.cloning import clone
-from autoprune.pruning.graph import FORWARD_ERRORS, first_line
 from autoprune.pruning.slicing import Slicer
+from autoprune.pruning.tracing import FORWARD_ERRORS, first_line
 from autoprune.types import ChannelGroup
 
 __all__ = ["TOLERANCE", "Checker", "max_error"]

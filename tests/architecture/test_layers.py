@@ -52,7 +52,8 @@ ONLY_IN = {
     "optuna": ("controllers/optuna",),
     "sqlalchemy": ("store/",),
     "typer": ("cli/",),
-    "torch_pruning": ("pruning/",),
+    "torch_pruning": (),
+    "timm": ("models/timm_source",),
     "matplotlib": ("analysis/",),
     "plotly": ("analysis/",),
 }

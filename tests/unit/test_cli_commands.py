@@ -57,12 +57,14 @@ SPACE = SimpleNamespace(
             allowed=(4, 8, 12, 16),
             members=("a.conv1.weight[0]", "a.bn1.weight[0]", "a.bn1.bias[0]", "a.conv2.weight[1]"),
             macs_share=0.123,
+            error=2.2e-16,
         ),
     ),
     left_out={"layer2.shortcut": "slicing and masking differ"},
     baseline=BASELINE,
     size=4**19,
     uncounted=("aten::bmm",),
+    prunable=0.987,
     error=3.1e-16,
 )
 
@@ -317,7 +319,8 @@ def test_space(fake: Recorder, capsys: pytest.CaptureFixture[str]) -> None:
     run("space", "resnet20", "--check", "--input", "3x32x32")
     out = capsys.readouterr().out
     assert fake.calls == [("space", ("resnet20",), {"check": True, "input_shape": (3, 32, 32)})]
-    for expected in ("4, 8, ..., 16", "12.3 %", "and 1 more", "left out: layer2.shortcut", "aten::bmm", "3.1e-16"):
+    groups = ("4, 8, ..., 16", "12.3 %", "2e-16", "and 1 more")
+    for expected in (*groups, "98.7 %", "left out: layer2.shortcut", "aten::bmm", "3.1e-16"):
         assert expected in out
     run("space", "resnet20", "--format", "json")
     content = json.loads(capsys.readouterr().out)

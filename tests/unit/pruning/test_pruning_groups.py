@@ -222,8 +222,8 @@ class Softmaxed(nn.Module):
         return self.head(self.conv(x).softmax(1))
 
 
-def test_operations_across_channels_fail_the_check() -> None:
-    assert "differs" in found(Softmaxed(), 3, 2, 2).left_out["conv"]
+def test_operations_across_channels_are_named() -> None:
+    assert found(Softmaxed(), 3, 2, 2).left_out == {"conv": "softmax in Softmaxed runs across channels"}
 
 
 def test_layer_norm_is_named() -> None:
@@ -274,12 +274,18 @@ def test_depthwise_on_the_input_is_left_out() -> None:
     assert "depthwise" in discovery.left_out["0"]
 
 
-def test_computed_weights_are_named() -> None:
+def test_computed_weights_make_channels_but_their_readers_are_named() -> None:
+    """|v| of weight normalisation sums over what the layer reads: cutting there would change it."""
     model = nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 5), nn.Linear(5, 2))
     torch.nn.utils.parametrizations.weight_norm(model[1])
     discovery = found(model, 4)
-    assert not discovery.groups
-    assert "'weight' of '1' is computed" in discovery.left_out["0"]
+    (group,) = discovery.groups
+    weight = "1.parametrizations.weight.original"
+    assert group.name == "1"
+    assert members(group)[f"{weight}0", 0] == members(group)[f"{weight}1", 0] == members(group)["2.weight", 1]
+    assert discovery.left_out == {
+        "0": "the weight of ParametrizedLinear '1', which reads its channels, is computed from other tensors"
+    }
 
 
 def test_patterns_exclude_groups() -> None:
