@@ -16,6 +16,7 @@ __all__ = [
     "NetAdaptControllerConfig",
     "OptunaControllerConfig",
     "RandomControllerConfig",
+    "RegressionControllerConfig",
     "UniformControllerConfig",
 ]
 
@@ -139,10 +140,20 @@ class AmcControllerConfig(Strict):
     """``fixed``: the first so many proposals are uniform widths."""
 
 
+class RegressionControllerConfig(Strict):
+    """Thompson sampling on a regression of what is measured; for searches of some dozen trials."""
+
+    kind: Literal["regression"] = "regression"
+    seed_uniform: int = Field(4, ge=0)
+    exploration: float = Field(0.5, ge=0)
+    """How far from the most likely function one is drawn, as a multiple of what the trials leave uncertain."""
+
+
 ControllerConfig = Annotated[
     UniformControllerConfig
     | RandomControllerConfig
     | OptunaControllerConfig
+    | RegressionControllerConfig
     | EvolutionControllerConfig
     | NetAdaptControllerConfig
     | EagleEyeControllerConfig

@@ -13,6 +13,7 @@ from autoprune.types import Candidate, Objective, Trial
 __all__ = ["Aim", "Proposed", "draw", "nearest"]
 
 _FACTORS = 128
+_HALVINGS = 9
 
 
 class Aim:
@@ -53,16 +54,40 @@ class Aim:
         The largest common factor that fits is found on a grid; the decoder does the rest.
         """
         factors = np.linspace(-2.0 * self._reach, self._reach, _FACTORS)
-        keep = np.exp(np.minimum(0.0, self._reach * proportions + factors[:, None]))
-        widths = np.stack(
-            [nearest(*pair) for pair in zip(self._allowed, (keep * self._channels).T, strict=True)], axis=1
-        )
+        widths = self._scaled(np.broadcast_to(proportions, (_FACTORS, len(proportions))), factors)
         space = self._decoder.space
         if self.metric is None:
             return self._decoder.decode(space.candidate(widths[_last(self._decoder.feasible(widths))]))
         target = self._low + share * (self._high - self._low)
         fits = _last(space.cost.metrics(widths)[self.metric] <= target)
         return self._decoder.decode_to(space.candidate(widths[fits]), self.metric, target)
+
+    def widths(self, proportions: np.ndarray, shares: np.ndarray) -> np.ndarray:
+        """:meth:`place` for many at once, roughly: (N, G) and (N,) -> (N, G) int64 channels at or below each share.
+
+        Single steps that rounding leaves room for are not taken; decode what is to be run. Without a cost to aim at,
+        what just fits the budgets.
+        """
+        low, high = np.full(len(shares), -2.0 * self._reach), np.full(len(shares), self._reach)
+        best = self._scaled(proportions, low)
+        target = self._low + shares * (self._high - self._low)
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            tried = self._scaled(proportions, middle)
+            fits = (
+                self._decoder.feasible(tried)
+                if self.metric is None
+                else self._decoder.space.cost.metrics(tried)[self.metric] <= target
+            )
+            best = np.where(fits[:, None], tried, best)
+            low, high = np.where(fits, middle, low), np.where(fits, high, middle)
+        return best
+
+    def _scaled(self, proportions: np.ndarray, factors: np.ndarray) -> np.ndarray:
+        """The allowed widths nearest to these proportions times a factor each, (N,) logarithms."""
+        keep = np.exp(np.minimum(0.0, self._reach * proportions + factors[:, None]))
+        pairs = zip(self._allowed, (keep * self._channels).T, strict=True)
+        return np.stack([nearest(*pair) for pair in pairs], axis=1)
 
 
 def nearest(allowed: np.ndarray, widths: np.ndarray) -> np.ndarray:

@@ -12,11 +12,13 @@ from autoprune.config.controllers import (
     NetAdaptControllerConfig,
     OptunaControllerConfig,
     RandomControllerConfig,
+    RegressionControllerConfig,
 )
 from autoprune.controllers.eagleeye import EagleEyeController
 from autoprune.controllers.evolution import EvolutionController
 from autoprune.controllers.netadapt import NetAdaptController
 from autoprune.controllers.random import RandomController
+from autoprune.controllers.regression import RegressionController
 from autoprune.controllers.uniform import UniformController
 from autoprune.protocols import Controller
 from autoprune.space import Decoder, SearchSpace
@@ -27,7 +29,7 @@ __all__ = ["make", "names"]
 
 def names() -> list[str]:
     """The values of ``controller.kind``."""
-    return ["amc", "eagleeye", "evolution", "netadapt", "optuna", "random", "uniform"]
+    return ["amc", "eagleeye", "evolution", "netadapt", "optuna", "random", "regression", "uniform"]
 
 
 def make(
@@ -55,6 +57,8 @@ def make(
         return RandomController(
             space=space, decoder=decoder, objectives=objectives, seed=seed, seed_uniform=config.seed_uniform
         )
+    if isinstance(config, RegressionControllerConfig):
+        return RegressionController(config, space=space, decoder=decoder, objectives=objectives, seed=seed)
     if isinstance(config, EvolutionControllerConfig):
         return EvolutionController(config, space=space, decoder=decoder, objectives=objectives, seed=seed)
     if isinstance(config, NetAdaptControllerConfig):

@@ -15,6 +15,7 @@ import time
 
 import numpy as np
 
+from autoprune.config.controllers import RegressionControllerConfig
 from autoprune.config.schema import (
     ControllerConfig,
     OptunaControllerConfig,
@@ -36,6 +37,7 @@ ARMS: dict[str, ControllerConfig] = {
     "tpe (default)": OptunaControllerConfig(),
     "tpe, 10 uniform": OptunaControllerConfig(seed_uniform=10),
     "tpe, 30 startup": OptunaControllerConfig(startup_trials=30),
+    "regression": RegressionControllerConfig(),
     "nsga2, 10": OptunaControllerConfig(sampler="nsga2", population=10),
     "nsga2, 20 (default)": OptunaControllerConfig(sampler="nsga2"),
     "nsga2, 40": OptunaControllerConfig(sampler="nsga2", population=40),

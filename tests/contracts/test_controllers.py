@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from autoprune.config.controllers import RegressionControllerConfig
 from autoprune.config.schema import (
     AmcControllerConfig,
     ControllerConfig,
@@ -55,6 +56,10 @@ class TestUniform(Registered):
 
 class TestRandom(Registered):
     config = RandomControllerConfig()
+
+
+class TestRegression(Registered):
+    config = RegressionControllerConfig()
 
 
 class TestRandomAfterUniform(Registered):
