@@ -6,6 +6,7 @@
     history                         how the hypervolume of the front grew, trial by trial
     export, load_model, space       hand a pruned model over, read it back, look at what can be pruned
     export_module                   any module as ONNX, torch.export or TorchScript, verified
+    latency_table, measure_latency  what networks take on this machine, predicted for a whole space or measured for one
     bench_export                    dense against pruned latency in onnxruntime
     SearchSpace, Decoder            groups and widths of any nn.Module; proposals moved into budgets
     CostTable                       MACs and parameters of a million candidates as numpy
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         export_module,
         front,
         history,
+        latency_table,
         load_model,
         report,
         resume,
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     )
     from autoprune.cost.table import CostTable
     from autoprune.errors import AutopruneError
+    from autoprune.latency.measure import measure_latency
     from autoprune.pruning.slicing import slice_model
     from autoprune.space.decoding import Decoder
     from autoprune.space.space import SearchSpace
@@ -55,6 +58,7 @@ _HOMES = {
             "export_module",
             "front",
             "history",
+            "latency_table",
             "load_model",
             "report",
             "resume",
@@ -74,6 +78,7 @@ _HOMES = {
     "Front": "autoprune.analysis.front",
     "SearchSpace": "autoprune.space.space",
     "Trial": "autoprune.types",
+    "measure_latency": "autoprune.latency.measure",
     "slice_model": "autoprune.pruning.slicing",
 }
 
@@ -90,7 +95,9 @@ __all__ = [
     "export_module",
     "front",
     "history",
+    "latency_table",
     "load_model",
+    "measure_latency",
     "report",
     "resume",
     "search",

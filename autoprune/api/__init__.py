@@ -6,6 +6,7 @@ Stores are given as URLs; the default is ``$AUTOPRUNE_STORE`` or ``sqlite:///res
 from __future__ import annotations
 
 from autoprune.api.export_bench import ExportBench, bench_export
+from autoprune.api.latency import latency_table
 from autoprune.api.models import SpaceReport, export, export_module, load_model, space
 from autoprune.api.module_search import ModuleSearchResult, search_module
 from autoprune.api.queries import front, history, plot, report, searches, select, trials
@@ -21,6 +22,7 @@ __all__ = [
     "export_module",
     "front",
     "history",
+    "latency_table",
     "load_model",
     "plot",
     "report",

@@ -16,7 +16,7 @@ from autoprune.pruning.layers import resize
 
 __all__ = ["sweep"]
 
-_WIDTHS = 33
+_WIDTHS = 17
 _FEWEST = 8
 _BOTH = "in and out"
 _ROUNDS = 5
@@ -76,7 +76,7 @@ def _times(runs: list[Callable[[], Run]]) -> tuple[float, ...]:
     best = np.full(len(runs), np.inf)
     for turn in range(_ROUNDS):
         for at in np.random.default_rng(turn).permutation(len(runs)):
-            best[at] = min(best[at], typical_ms(runs[at], repeats=5, min_seconds=_SECONDS))
+            best[at] = min(best[at], typical_ms(runs[at], repeats=3, min_seconds=_SECONDS))
     return tuple(round(float(value), 6) for value in best)
 
 
