@@ -87,24 +87,25 @@ class Prepared:
         return make_evaluator(self.assets)
 
     def score_on(self, candidates: Sequence[Candidate], split: Split) -> Iterator[dict[str, float]]:
-        """``top1`` and ``loss`` of each candidate on another split, in their order.
+        """``top1`` and ``loss`` of each candidate on another split, in their order: run as trials are, with the same
+        BatchNorm statistics.
 
         One thread a candidate: threads that share one small network wait for each other more than they compute.
         """
         workers = torch.get_num_threads()
-        evaluator, mean, std, batch = (
-            self.evaluator,
-            self.dataset.mean,
-            self.dataset.std,
-            self.config.evaluator.batch_size,
-        )
+        evaluator, mean, std = self.evaluator, self.dataset.mean, self.dataset.std
+        batch = self.config.evaluator.batch_size
+
+        def measured(candidate: Candidate) -> dict[str, float]:
+            model = evaluator.materialise(candidate)
+            network = evaluator.networks.network(model)
+            network.fold()
+            return score(model, split, mean=mean, std=std, batch_size=batch, run=network)
+
         torch.set_num_threads(1)
         try:
             with ThreadPoolExecutor(workers) as pool:
-                yield from pool.map(
-                    lambda item: score(evaluator.materialise(item), split, mean=mean, std=std, batch_size=batch),
-                    candidates,
-                )
+                yield from pool.map(measured, candidates)
         finally:
             torch.set_num_threads(workers)
 

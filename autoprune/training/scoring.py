@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -28,12 +28,19 @@ def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
 
 @torch.inference_mode()
 def score(
-    model: nn.Module, split: Split, *, mean: Sequence[float], std: Sequence[float], batch_size: int
+    model: nn.Module,
+    split: Split,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    batch_size: int,
+    run: Callable[[Tensor], Tensor] | None = None,
 ) -> dict[str, float]:
     """``top1`` (share of the images whose largest logit is the label) and ``loss`` (mean cross-entropy, nats).
 
-    The model is run in evaluation mode where it lies and left in the mode it had. Both metrics are NaN when a logit is
-    not finite. Raises ValueError for an empty split.
+    The model is run in evaluation mode where it lies and left in the mode it had; ``run`` is another way to put
+    images (N, C, H, W) through it. Both metrics are NaN when a logit is not finite. Raises ValueError for an empty
+    split.
     """
     if not len(split):
         raise ValueError("cannot score on no images")
@@ -47,7 +54,7 @@ def score(
             images = torch.tensor(split.images[start : start + batch_size], device=device)
             labels = torch.tensor(split.labels[start : start + batch_size], device=device)
             images = images.contiguous(memory_format=torch.channels_last)
-            logits = model(normalise(images, mean, std)).float()
+            logits = (run or model)(normalise(images, mean, std)).float()
             if not bool(torch.isfinite(logits).all()):
                 return {"top1": math.nan, "loss": math.nan}
             correct += int((logits.argmax(1) == labels).sum())
