@@ -54,7 +54,7 @@ def test_draws_spread_as_long_as_little_is_known() -> None:
         return float(np.std(draws, axis=0).mean())
 
     assert spread(200, 1.0) < 0.5 * spread(4, 1.0)
-    assert spread(4, 0.0) == 0.0
+    assert spread(4, 0.0) < 1e-9
     assert np.isfinite(sampled("top1", np.zeros((0, 4)), np.zeros(0), 1.0, rng)(unseen)).all()
 
 
