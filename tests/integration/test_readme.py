@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import autoprune
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "README.md").read_text()
@@ -15,6 +18,12 @@ TEXT = (ROOT / "README.md").read_text()
 
 def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", TEXT, re.S)
+
+
+def files() -> dict[str, str]:
+    """Blocks that begin with a comment of a file's name."""
+    found = re.findall(r"```(?:python|yaml)\n# (\w+\.\w+)\n(.*?)```", TEXT, re.S)
+    return dict(found)
 
 
 def test_two_set_up_commands() -> None:
@@ -26,11 +35,36 @@ def test_two_set_up_commands() -> None:
 def test_the_python_examples_run(workplace: Path) -> None:
     for name in ("launch", "search_spaces"):
         (workplace / name).symlink_to(ROOT / name)
-    (workplace / "example.py").write_text("\n".join(blocks("python")))
+    (workplace / "example.py").write_text(
+        "\n".join(block for block in blocks("python") if not re.match(r"# \w+\.py\n", block))
+    )
     done = subprocess.run([sys.executable, "example.py"], capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
     assert "Conv2d(3, 12" in done.stdout
     assert (workplace / "model/model.safetensors").exists()
+    assert (workplace / "by-hand-onnx/model.onnx").exists()
+
+
+def test_the_example_of_a_users_own_model_runs(workplace: Path) -> None:
+    """Its files, and its commands one by one."""
+    named = files()
+    assert sorted(named) == ["own.py", "own.yaml", "own_train.py"]
+    for name, text in named.items():
+        (workplace / name).write_text(text)
+    (commands,) = [block for block in blocks("sh") if "own.yaml" in block]
+    lines = commands.strip().splitlines()
+    assert lines[0] == "python own_train.py"
+    output = ""
+    for line in lines:
+        program, *arguments = shlex.split(line)
+        start = [sys.executable] if program == "python" else [sys.executable, "-m", "autoprune"]
+        done = subprocess.run([*start, *arguments], capture_output=True, text=True, timeout=280)
+        assert done.returncode == 0, f"{line}: {done.stderr}"
+        output += done.stdout
+    assert (workplace / "pruned/model.onnx").exists()
+    assert "onnxruntime, batch 1" in output
+    baseline = autoprune.searches()[0].baseline
+    assert baseline["top1"] > 0.85  # the checkpoint's weights and its normalisation were taken over
 
 
 def test_every_command_and_file_it_names_exists() -> None:
