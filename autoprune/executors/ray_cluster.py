@@ -6,8 +6,6 @@ import logging
 import math
 import os
 import secrets
-import shutil
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -18,12 +16,11 @@ from ray._private import utils, worker
 
 from autoprune.config.schema import RayExecutorConfig
 from autoprune.errors import ConfigError
+from autoprune.executors.scratch import scratch_folder
 
 __all__ = ["connected", "slot_count"]
 
 _OBJECT_STORE_BYTES = 2**30
-_MAX_SOCKET_FOLDER = 40
-"""Ray appends up to 64 characters to its folder for Unix sockets, whose paths end at 107."""
 
 _TOKEN = secrets.token_hex(32)
 """One for the life of the process: Ray keeps the first that it sees."""
@@ -54,8 +51,7 @@ def connected(config: RayExecutorConfig) -> Iterator[str]:
     with ExitStack() as stack:
         stack.enter_context(_environment(_QUIET))
         stack.enter_context(_silence())
-        folder = _scratch_folder()
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        folder = stack.enter_context(scratch_folder())
         if not ray.is_initialized():
             if config.address is None:
                 stack.enter_context(_environment(_local_token()))
@@ -111,11 +107,6 @@ def _join(address: str) -> None:
             f"cannot join the Ray cluster at executor.address {address!r}: {first}",
             hint="Check 'ray status' there, and that RAY_AUTH_TOKEN is the same here; or leave address out.",
         ) from error
-
-
-def _scratch_folder() -> str:
-    default = tempfile.gettempdir()
-    return tempfile.mkdtemp(prefix="autoprune-ray-", dir=default if len(default) < _MAX_SOCKET_FOLDER else "/tmp")
 
 
 def _local_token() -> dict[str, str]:
