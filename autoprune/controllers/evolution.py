@@ -32,8 +32,9 @@ class EvolutionController:
     """A proposal depends on (seed, number) and on what was told before: the population is a function of the history.
 
     The first ``population`` proposals are uniform widths and random draws. INFEASIBLE and DIVERGED trials never enter
-    the population. While fewer than two trials are in it (more trials at once than it holds, or all of them bad),
-    proposals are random draws. A child that was proposed before is bred again, a bounded number of times.
+    the population, and a child that resembles one of them most is bred again. While fewer than two trials are in it
+    (more trials at once than it holds, or all of them bad), proposals are random draws. A child that was proposed
+    before is bred again, a bounded number of times.
     """
 
     def __init__(
@@ -58,6 +59,9 @@ class EvolutionController:
         self._losses = Losses(self._objectives)
         self._population: list[tuple[np.ndarray, np.ndarray]] = []
         """(genes, losses) of the survivors, the best first."""
+        self._bad: list[np.ndarray] = []
+        self._good: list[np.ndarray] = []
+        """Genes of all that was measured, survivors or not."""
 
     @property
     def exhausted(self) -> bool:
@@ -79,23 +83,44 @@ class EvolutionController:
             yield partial(self._genes.random, np.random.default_rng((self._seed, number, _TRIES + attempt)))
 
     def _child(self, number: int, attempt: int) -> Candidate:
-        """A mutant or a crossover; from the second try on each is mutated, so that it differs."""
+        """The first of a few that resembles something good; from the second try on each is mutated."""
         rng = np.random.default_rng((self._seed, number, attempt))
+        for _ in range(_TRIES):
+            candidate = self._genes.build(self._bred(attempt > 0, rng))
+            if not self._suspect(candidate):
+                break
+        return candidate
+
+    def _suspect(self, candidate: Candidate) -> bool:
+        """Whether the most similar measured candidate is a bad one."""
+        if not self._bad or not self._good:
+            return False
+        genes = self._genes.encode(candidate)
+        bad, good = (float(np.abs(np.stack(known) - genes).sum(axis=1).min()) for known in (self._bad, self._good))
+        return bad < good
+
+    def _bred(self, mutate: bool, rng: np.random.Generator) -> np.ndarray:
+        """Genes of a mutant or a crossover."""
         parents = self._population[: self._config.parents]
         first, second = (parents[at][0] for at in rng.choice(len(parents), 2, replace=False))
         crossed = rng.random() < self._config.crossover
         genes = np.where(rng.random(len(first)) < 0.5, first, second) if crossed else first
-        if not crossed or attempt or self._config.mutate_crossed:
+        if not crossed or mutate or self._config.mutate_crossed:
             which = rng.random(len(genes)) < self._config.mutation
             which[rng.integers(len(genes))] |= not which.any()
             genes = self._genes.mutated(genes, which, rng)
-        return self._genes.build(genes)
+        return genes
 
     def tell(self, trial: Trial) -> None:
         losses = self._losses.of(trial)
-        if losses is None or not np.isfinite(losses).all():
+        if losses is None:
             return
-        self._population.append((self._genes.encode(trial.candidate), losses))
+        genes = self._genes.encode(trial.candidate)
+        if not np.isfinite(losses).all():
+            self._bad.append(genes)
+            return
+        self._good.append(genes)
+        self._population.append((genes, losses))
         table = np.stack([losses for _, losses in self._population])
         best = order(table, hypervolume=self._config.survival == "hypervolume")
         self._population = [self._population[at] for at in best[: self._config.population]]

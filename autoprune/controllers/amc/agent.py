@@ -53,15 +53,19 @@ class Agent:
         return float(self.actor(state[None].astype(np.float32))[0, 0])
 
     def update(self, batch: Batch) -> None:
-        """One gradient step of the critic, one of the actor, one step of both targets."""
+        """One gradient step of the critic, one of the actor, one step of both targets (where there is a discount)."""
         count = np.float32(len(batch.states))
-        ahead = self._critic_target(np.hstack([batch.after, self._actor_target(batch.after)]))
-        aim = batch.rewards + self._discount * batch.goes_on * ahead
+        aim = batch.rewards
+        if self._discount:
+            ahead = self._critic_target(np.hstack([batch.after, self._actor_target(batch.after)]))
+            aim = aim + self._discount * batch.goes_on * ahead
         outputs = self.critic.forward(np.hstack([batch.states, batch.actions]))
         self._critic_adam.step(self.critic.backward(outputs, 2 * (outputs[-1] - aim) / count)[0])
         decided = self.actor.forward(batch.states)
         outputs = self.critic.forward(np.hstack([batch.states, decided[-1]]))
         _, slope = self.critic.backward(outputs, np.full_like(outputs[-1], -1 / count))
         self._actor_adam.step(self.actor.backward(decided, slope[:, -1:])[0])
+        if not self._discount:
+            return  # the targets are for looking ahead
         for target, source in ((self._actor_target, self.actor), (self._critic_target, self.critic)):
             target.parameters += self._tau * (source.parameters - target.parameters)
