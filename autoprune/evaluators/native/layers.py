@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -115,12 +115,20 @@ class Geometry:
         by_tiles = tiles_of(height, width) * (150 * (inputs + outputs) + 21 * inputs * outputs)
         if by_tiles >= 76 / _TILE**2 * height * width * inputs * outputs:
             return 0
-        each = 4 * 8 * 6 * (7 * inputs + 5 * outputs)
-        fitting = min(max(_BLOCK_BYTES // each // _WIDE * _WIDE, _FEWEST_TILES), _MOST_TILES)
-        across = _in_tiles(width)
-        if across <= _WIDE:
-            return fitting
-        return fitting // across * across or -(-across // -(-across // fitting))  # whole rows, or even parts of one
+        return _block(_BLOCK_BYTES // (4 * 8 * 6 * (7 * inputs + 5 * outputs)), _in_tiles(width))
+
+
+def _block(fitting: int, across: int) -> int:
+    """Tiles in a block: whole rows of them where nearly so many fit, else a multiple of three or an even part of a row.
+
+    Four would be three and one for the kernels, which is slow.
+    """
+    nearest = min(max(fitting // _WIDE * _WIDE, _FEWEST_TILES), _MOST_TILES)
+    if across <= _WIDE:
+        return nearest
+    if across > _MOST_TILES or across > 3 * fitting:
+        return -(-across // -(-across // nearest))
+    return across * max(nearest // across, 2 if across == _WIDE + 1 else 1)
 
 
 def _pair(value: Iterable[int]) -> tuple[int, int]:
@@ -275,10 +283,17 @@ class Convolution:
 
     def run(self, source: Value, to: Value, added: Value | None, groups: int, scratch: Scratch) -> None:
         """``to`` = the convolution of ``source``, plus ``added``, through the ReLU. ``scratch`` holds enough."""
-        plus = None if added is None else ctypes.byref(added)
-        memory = ctypes.c_void_p(scratch.address)
-        arguments = (ctypes.byref(source), ctypes.byref(to), plus, ctypes.c_int64(groups), memory)
-        self._library.convolve(self._reference, *arguments)
+        self.bound(source, to, added)(groups, scratch)
+
+    def bound(self, source: Value, to: Value, added: Value | None) -> Callable[[int, Scratch], None]:
+        """``run`` for these values, over and over."""
+        values = [None if value is None else ctypes.byref(value) for value in (source, to, added)]
+
+        def run(groups: int, scratch: Scratch) -> None:
+            # through self, which keeps the weights' memory
+            self._library.convolve(self._reference, *values, ctypes.c_int64(groups), ctypes.c_void_p(scratch.address))
+
+        return run
 
     def measure(self, source: Buffer, to: Buffer, images: int, scratch: Scratch) -> tuple[Tensor, Tensor]:
         """As ``run`` after the rest of ``source``; mean and (biased) variance of each output channel, float64."""

@@ -104,12 +104,13 @@ class Plan:
         require_shape(None if added is None else (added.channels, added.height, added.width), buffer.shape)
         self._held[step.node] = buffer
         to = buffer.value
+        convolve = made.bound(source, to, added)
 
         def run(values: _Values, images: int) -> Value:
             load_source(values)
             if load_added is not None:
                 load_added(values)
-            made.run(source, to, added, pieces.groups(images), pieces.scratch)
+            convolve(pieces.groups(images), pieces.scratch)
             return to
 
         return run
