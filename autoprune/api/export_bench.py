@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoprune.api.stores import open_at, store_url
-from autoprune.config.loading import load_search
 from autoprune.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -100,6 +99,8 @@ def bench_export(
     if trial is None:
         networks = networks_of_folder(Path(target))
     else:
+        from autoprune.config.loading import load_search
+
         with open_at(store_url(store), read_only=True) as opened:
             config = load_search(opened.search(str(target)).config)
             candidate = opened.trial(str(target), trial).candidate
