@@ -48,6 +48,8 @@ _KNOWN = {
         Metric("keep_ratio", "channels kept", kind="fraction"),
         Metric("latency_ms", "latency", kind="ms"),
         Metric("size_bytes", "size", kind="bytes"),
+        Metric("weight_bytes", "weights", kind="bytes"),
+        Metric("peak_activation_bytes", "peak of activations", kind="bytes"),
     )
 }
 

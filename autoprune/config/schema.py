@@ -289,7 +289,7 @@ class LimitsConfig(_Strict):
     """How often a trial is run again after an accident before it is FAILED."""
 
 
-_KNOWN_COSTS = ("macs", "flops", "params", "keep_ratio")
+_KNOWN_COSTS = ("macs", "flops", "params", "keep_ratio", "weight_bytes", "peak_activation_bytes")
 """Functions of the widths alone."""
 
 

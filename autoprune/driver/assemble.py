@@ -20,6 +20,7 @@ from autoprune.data import sources
 from autoprune.data.dataset import Dataset, Split
 from autoprune.data.shapes import shape_and_classes
 from autoprune.driver.assemble_latency import with_latency
+from autoprune.driver.assemble_memory import with_memory
 from autoprune.errors import SearchAborted
 from autoprune.evaluators.assets import Assets
 from autoprune.evaluators.evaluator import PruneEvaluator, make_evaluator
@@ -131,6 +132,7 @@ def prepare(config: SearchConfig, progress: Progress) -> Prepared:
     """
     progress.phase("groups")
     space = with_latency(make_space(config.space), config, progress, lambda: _network(config.space))
+    space = with_memory(space, config, progress, lambda: _network(config.space))
     for name, reason in space.left_out.items():
         progress.note(f"group {name} is left out: {reason}")
     decoder = Decoder(

@@ -64,6 +64,7 @@ NO_TORCH = (
     "space/",
     "analysis/",
     "cost/table.py",
+    "cost/memory.py",
     "cost/composite.py",
     "latency/attach.py",
     "latency/files.py",
