@@ -24,6 +24,7 @@ __all__ = [
     "AffineMap",
     "FastNetwork",
     "as_call",
+    "channels_last",
     "chunk_size",
     "finished",
     "folded",
@@ -81,7 +82,8 @@ class FastNetwork:
     def __call__(self, images: Tensor) -> Tensor:
         """(N, C, H, W) -> what the model gives for them, joined along the first dimension. Needs ``fold`` before."""
         with torch.autocast(images.device.type, self._dtype, enabled=self._dtype is not None):
-            return torch.cat([self._forward(chunk.to(self._dtype)) for chunk in images.split(self._chunk)])
+            chunks = channels_last(images).split(self._chunk)
+            return torch.cat([self._forward(chunk.to(self._dtype)) for chunk in chunks])
 
     def _forward(self, images: Tensor) -> Any:
         values: dict[fx.Node, Any] = {self._program.images: images}
@@ -104,7 +106,7 @@ class FastNetwork:
 
     def _calibrate_on(self, batch: Tensor, number: int) -> None:
         """Layer by layer: a layer's statistics are those of the whole batch, gathered chunk by chunk."""
-        chunks = batch.split(self._chunk)
+        chunks = channels_last(batch).split(self._chunk)
         values = {self._program.images: _Chunks(list(chunks))}
         for step in self._program.steps:
             if step.source is None:
@@ -149,6 +151,11 @@ class _Chunks:
 
 def _part(values: Mapping[fx.Node, _Chunks], i: int, node: fx.Node) -> Any:
     return values[node][i]
+
+
+def channels_last(images: Tensor) -> Tensor:
+    """(N, C, H, W) in the memory order in which torch convolves few channels fastest; anything else as it is."""
+    return images.contiguous(memory_format=torch.channels_last) if images.ndim == 4 else images
 
 
 def chunk_size(program: Program, model: nn.Module, image: Tensor, batch: int) -> int:

@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from autoprune.evaluators.fast import FastNetwork, chunk_size
+from autoprune.evaluators.fast import FastNetwork, channels_last, chunk_size
 from autoprune.evaluators.native.build import Library, load_library
 from autoprune.evaluators.native.layers import Arena
 from autoprune.evaluators.native.network import NativeNetwork
@@ -49,14 +49,14 @@ class PlainNetwork:
         self._model = model
 
     def calibrate(self, batches: Iterable[Tensor]) -> None:
-        calibrate(self._model, batches)
+        calibrate(self._model, map(channels_last, batches))
 
     def fold(self) -> None:
         self._model.eval()
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
-        logits: Tensor = self._model(images)
+        logits: Tensor = self._model(channels_last(images))
         return logits
 
 
@@ -86,12 +86,6 @@ class Networks:
             self.dtype = self._checked_dtype(base, images[:batch], labels[:batch])
         else:
             self.program = None
-
-    @property
-    def memory_format(self) -> torch.memory_format:
-        """Of images that need no rearranging."""
-        native = self.program is not None and self.native is not None
-        return torch.contiguous_format if native else torch.channels_last
 
     def network(self, model: nn.Module) -> Network:
         if self.program is None:

@@ -108,12 +108,12 @@ class Geometry:
     def tiles(self, inputs: int, outputs: int, height: int, width: int) -> int:
         """Tiles to transform at once for a result of this size; 0 where computing it directly is faster.
 
-        Of shapes alone. The costs are vector instructions of a tile, as fitted to measurements from 3 to 64 channels.
+        Of shapes alone. The costs are cycles of a tile, as fitted to measurements from 1 to 64 channels.
         """
         if not self.by_tiles:
             return 0
-        by_tiles = tiles_of(height, width) * (150 * (inputs + outputs) + 21 * inputs * outputs)
-        if by_tiles >= 76 / _TILE**2 * height * width * inputs * outputs:
+        by_tiles = tiles_of(height, width) * (110 * (inputs + outputs) + 26 * inputs * outputs)
+        if by_tiles >= 88 / _TILE**2 * height * width * inputs * outputs:
             return 0
         return _block(_BLOCK_BYTES // (4 * 8 * 6 * (7 * inputs + 5 * outputs)), _in_tiles(width))
 
