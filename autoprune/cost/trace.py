@@ -73,6 +73,7 @@ class _Counter(TorchDispatchMode):
         self.uncounted: dict[tuple[str, str], None] = {}
         self._sizes = {name: parameter.numel() for name, parameter in parameters.items()}
         self._names = {_storage(parameter): name for name, parameter in parameters.items() if parameter.numel()}
+        self._computed: list[Tensor] = []  # kept alive, so that their storage is not given to another tensor
         self._tracker: ModuleTracker | None = None
 
     @classmethod
@@ -96,15 +97,29 @@ class _Counter(TorchDispatchMode):
                 return result
         result = func(*args, **kwargs)
         if packet in flop_registry:
-            self._attribute(packet, args, flop_registry[packet](*args, **kwargs, out_val=result))
+            operands = args[1:3] if _name(packet) in ("addmm", "baddbmm") else args[:2]  # without bias
+            self._attribute(packet, operands, flop_registry[packet](*args, **kwargs, out_val=result))
         elif "attention" in str(packet):  # fused for this processor, and unknown to the registry
             self.uncounted[self._where(), _name(packet)] = None
+        else:
+            self._note_computed(args, result)
         return result
+
+    def _note_computed(self, args: tuple[Any, ...], result: Any) -> None:
+        """A tensor as large as a parameter, made of parameters alone, stands for it (weight normalisation...)."""
+        tensors = [arg for arg in args if isinstance(arg, Tensor)]
+        first = result[0] if isinstance(result, tuple) and result else result
+        if not tensors or not isinstance(first, Tensor) or not all(map(self._is_whole_parameter, tensors)):
+            return
+        name = max((self._names[_storage(tensor)] for tensor in tensors), key=self._sizes.__getitem__)
+        if first.numel() == self._sizes[name] and _storage(first) not in self._names:
+            self._names[_storage(first)] = name
+            self._computed.append(first)
 
     def _attribute(self, packet: Any, args: tuple[Any, ...], flops: int) -> None:
         found = [self._names[_storage(arg)] for arg in args if self._is_whole_parameter(arg)]
         if found:
-            name = max(found, key=lambda name: self._sizes[name])  # a bias may be among the operands
+            name = max(found, key=self._sizes.__getitem__)
             applications, remainder = divmod(flops // 2, self._sizes[name])
             if not remainder:
                 self.applications[name] = self.applications.get(name, 0) + applications

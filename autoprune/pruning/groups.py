@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import fnmatch
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -53,8 +53,9 @@ def discover(
     """
     compiled = _Compilation(propagate(record(model, example_input)), exclude)
     groups, left_out = compiled.groups(), compiled.left_out
-    if check:
-        groups, failed = _verified(model, example_input, groups)
+    if check and groups:
+        failed = _culprits(Checker(model, groups, example_input).failure, [group.name for group in groups])
+        groups = [group for group in groups if group.name not in failed]
         left_out.update(failed)
     for name, reason in left_out.items():
         _log.info("group %r is left out: %s", name, reason)
@@ -162,27 +163,21 @@ def _role(site: Site) -> str:
     return next(iter(site.roles), "through")
 
 
-def _verified(
-    model: nn.Module, example_input: torch.Tensor, groups: Sequence[ChannelGroup]
-) -> tuple[list[ChannelGroup], dict[str, str]]:
-    """All groups at once; when that fails, halves, each on top of what has passed, down to single groups."""
-    if not groups:
-        return [], {}
-    checker = Checker(model, groups, example_input)
+def _culprits(reason_of: Callable[[Collection[str]], str | None], names: Sequence[str]) -> dict[str, str]:
+    """All names at once; when that fails, halves, each on top of what has passed, down to single names."""
     passed: set[str] = set()
     failed: dict[str, str] = {}
 
-    def add(batch: Sequence[ChannelGroup]) -> None:
-        names = passed | {group.name for group in batch}
-        reason = checker.failure(names)
+    def add(batch: Sequence[str]) -> None:
+        reason = reason_of(passed.union(batch))
         if reason is None:
-            passed.update(names)
+            passed.update(batch)
         elif len(batch) == 1:
-            failed[batch[0].name] = reason
+            failed[batch[0]] = reason
         else:
             half = len(batch) // 2
             add(batch[:half])
             add(batch[half:])
 
-    add(groups)
-    return [group for group in groups if group.name in passed], failed
+    add(names)
+    return failed

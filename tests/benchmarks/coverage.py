@@ -3,7 +3,7 @@
     python tests/benchmarks/coverage.py --out results/coverage            # every torchvision classifier, 100 timm CNNs
     python tests/benchmarks/coverage.py --out results/coverage torchvision:resnet50 timm:regnety_004
 
-Each model runs in a process of its own, with a time limit, on one thread; its row is appended to ``rows.jsonl``, so a
+Each model runs in a forked process with a time limit, on one thread; its row is appended to ``rows.jsonl``, so a
 run that was cut goes on where it stopped (``--again`` measures anew). Weights are random. Discovery checks groups on
 random channels while it looks for them; ``error`` is a second check, of all groups at once at other random widths: the
 sliced network against the one whose consumers ignore the cut channels, relative, in float64.
@@ -13,37 +13,38 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
+import multiprocessing
 import time
+import warnings
 from collections import Counter
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
+from autoprune.api.spaces import resolved
+from autoprune.cost.trace import trace
+from autoprune.models import registry
+from autoprune.models.torchvision_source import torchvision_names
+from autoprune.pruning.equivalence import max_error
+from autoprune.pruning.groups import discover
+
 TIMEOUT_SECONDS = 900
 GOAL = 0.5
+_FORK = multiprocessing.get_context("fork")  # the libraries are imported once
 TOLERANCE = 1e-9
 
 
 def default_names() -> list[str]:
     """All of torchvision's classifiers, and the list of timm's CNNs beside this file."""
-    from autoprune.models.torchvision_source import torchvision_names
-
     timm_names = Path(__file__).with_name("coverage_timm.txt").read_text().split()
     return [*(f"torchvision:{name}" for name in torchvision_names()), *(f"timm:{name}" for name in timm_names)]
 
 
 def measure(name: str) -> dict[str, Any]:
     """One row of the table."""
-    import numpy as np
-    import torch
-
-    from autoprune.api.spaces import resolved
-    from autoprune.cost.trace import trace
-    from autoprune.models import registry
-    from autoprune.pruning.equivalence import max_error
-    from autoprune.pruning.groups import discover
-
     torch.manual_seed(0)
     config, shape, classes, _ = resolved(name)
     model = registry.build(config, num_classes=classes, in_channels=shape[0]).eval()
@@ -70,16 +71,30 @@ def measure(name: str) -> dict[str, Any]:
 
 
 def run_one(name: str) -> dict[str, Any]:
-    """The row, measured in another process; a row with ``failure`` when that fails."""
-    command = [sys.executable, "-W", "ignore", __file__, "--one", name]
+    """The row, measured in a forked process; a row with ``failure`` when that fails."""
+    receive, send = _FORK.Pipe(duplex=False)
+    child = _FORK.Process(target=_send_row, args=(name, send))
+    child.start()
+    send.close()
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
-    except subprocess.TimeoutExpired:
-        return {"model": name, "failure": f"took more than {TIMEOUT_SECONDS} s"}
-    if done.returncode:
-        return {"model": name, "failure": (done.stderr.strip().splitlines() or ["no message"])[-1]}
-    row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return row
+        if not receive.poll(TIMEOUT_SECONDS):
+            return {"model": name, "failure": f"took more than {TIMEOUT_SECONDS} s"}
+        row: dict[str, Any] = receive.recv()
+        return row
+    except EOFError:
+        return {"model": name, "failure": "the process died (out of memory?)"}
+    finally:
+        child.kill()
+        child.join()
+
+
+def _send_row(name: str, connection: Connection) -> None:
+    warnings.simplefilter("ignore")
+    try:
+        row = measure(name)
+    except Exception as error:  # noqa: BLE001 - the row says what went wrong
+        row = {"model": name, "failure": f"{type(error).__name__}: {error}".splitlines()[0]}
+    connection.send(row)
 
 
 def passes(row: dict[str, Any]) -> bool:
@@ -130,11 +145,8 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="torchvision:NAME or timm:NAME; none: all")
     parser.add_argument("--out", type=Path, default=Path("results/coverage"))
     parser.add_argument("--again", action="store_true", help="measure what has a row already")
-    parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.one:
-        print(json.dumps(measure(arguments.one)))
-        return
+    torch.set_num_threads(1)
     arguments.out.mkdir(parents=True, exist_ok=True)
     log = arguments.out / "rows.jsonl"
     known = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []

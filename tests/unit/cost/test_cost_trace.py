@@ -116,3 +116,22 @@ def test_tied_weights_count_once_in_parameters_and_twice_in_macs() -> None:
 @pytest.mark.parametrize("batch", [1, 4])
 def test_batch_size_of_the_example_does_not_matter(batch: int) -> None:
     assert trace(nn.Linear(4, 3), torch.zeros(batch, 4), ()).baseline["macs"] == 12
+
+
+class Standardised(nn.Conv2d):
+    """Weight standardisation, as NFNets have it: the weight of every filter is normalised on the fly."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = F.batch_norm(self.weight.reshape(1, len(self.weight), -1), None, None, training=True)
+        return F.conv2d(x, flat.reshape_as(self.weight) * 0.5, self.bias)
+
+
+@pytest.mark.parametrize(
+    "layer", [Standardised(3, 8, 3), nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 8, 3))], ids=["std", "norm"]
+)
+def test_computed_weights_count_for_the_parameter_that_they_come_from(layer: nn.Module) -> None:
+    table = trace(layer, torch.zeros(1, 3, 6, 6), ())
+    (term,) = (term for term in table.terms if term.applications)
+    assert term.shape == (8, 3, 3, 3)
+    assert term.applications == 16
+    assert table.uncounted == ()
