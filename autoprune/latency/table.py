@@ -22,6 +22,8 @@ from autoprune.latency.surface import Surface
 
 __all__ = ["GroupShape", "LatencyTable", "Timed", "architecture_digest", "group_shapes"]
 
+_WORTH = 0.05
+
 
 @dataclass(frozen=True)
 class GroupShape:
@@ -93,9 +95,9 @@ class LatencyTable:
 
     @property
     def multiple(self) -> int:
-        """The width multiple that suits the slowest layer, over its two sides; 1 without staircases."""
-        slowest = [item for item in self.staircases if item.layer == self.staircases[0].layer]
-        return max((item.multiple for item in slowest), default=1)
+        """The largest width multiple that saves 5 % or more in the slowest layer of some kind; 1 where none does."""
+        worth = [item for item in self.staircases if item.waste(1) - item.waste(item.multiple) >= _WORTH]
+        return max((item.multiple for item in worth), default=1)
 
     def surface(self, signature: str) -> Surface:
         """Fitted on all segments of that signature, on first use."""

@@ -155,3 +155,14 @@ def test_suggested_multiple_is_the_width_of_the_steps(vector: int) -> None:
     steps = Staircase("conv 3x3", "conv", "out", tuple(widths.tolist()), tuple(times.tolist()))
     assert steps.multiple == vector
     assert steps.waste(vector) == 0.0
+
+
+def test_the_tables_multiple_is_the_most_that_is_worth_it() -> None:
+    def steps(vector: int, lost: float) -> Staircase:
+        widths = range(33, 65)
+        times = tuple(1.0 + (lost if width % vector else 0.0) for width in widths)
+        return Staircase("conv 3x3", "conv", "out", tuple(widths), times)
+
+    assert replace(make_table(), staircases=()).multiple == 1
+    assert replace(make_table(), staircases=(steps(16, 0.03),)).multiple == 1
+    assert replace(make_table(), staircases=(steps(4, 0.4), steps(8, 0.2), steps(16, 0.03))).multiple == 8
