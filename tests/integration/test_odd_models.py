@@ -16,6 +16,7 @@ from torch.nn.utils import parametrizations
 
 import autoprune
 from autoprune.errors import ConfigError
+from autoprune.models.torchvision_shim import torchvision
 from autoprune.pruning.equivalence import max_error
 from autoprune.pruning.groups import discover
 from autoprune.space.space import SearchSpace
@@ -116,6 +117,8 @@ def frozen_statistics() -> nn.Module:
 WORKS: dict[str, tuple[Callable[[], nn.Module], list[str]]] = {
     "no BatchNorm": (lambda: small(no_norm), ["0", "3"]),
     "frozen parameters": (frozen_statistics, ["0", "3"]),
+    "frozen BatchNorm": (lambda: small(torchvision.ops.FrozenBatchNorm2d), ["0", "3"]),
+    "a parameter of two layers": (SharedWeight, ["stem", "neck"]),
     "odd widths": (lambda: small(first=13, second=7), ["0", "3"]),
     "float16": (lambda: small().half(), ["0", "3"]),
     "bfloat16": (lambda: small().bfloat16(), ["0", "3"]),

@@ -8,7 +8,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-__all__ = ["SIZE", "Block", "Plan", "build", "plans"]
+__all__ = ["KINDS", "SIZE", "Block", "Plan", "build", "plans"]
 
 SIZE = 6
 """Height and width of the images; nothing changes them before the head."""
