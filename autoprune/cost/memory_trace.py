@@ -46,8 +46,11 @@ class Lives:
 
 
 @torch.no_grad()
-def observe(model: nn.Module, example_input: Tensor) -> Lives:
-    """Run ``model`` in evaluation mode on the first item of ``example_input``. The model is not changed."""
+def observe(model: nn.Module, example_input: Tensor | Sequence[Tensor]) -> Lives:
+    """Run ``model`` in evaluation mode on the first item of ``example_input``, of each where it takes several tensors.
+
+    The model is not changed.
+    """
     fused_attention = torch.backends.mha.get_fastpath_enabled()
     training = {module: module.training for module in model.modules()}
     state = list(model.state_dict(keep_vars=True).values())
@@ -55,10 +58,12 @@ def observe(model: nn.Module, example_input: Tensor) -> Lives:
     try:
         model.eval()
         torch.backends.mha.set_fastpath_enabled(False)
-        images = example_input[:1].clone()
-        watcher.make(images)
+        given = [example_input] if isinstance(example_input, Tensor) else example_input
+        inputs = [tensor[:1].clone() for tensor in given]
+        for tensor in inputs:
+            watcher.make(tensor)
         with watcher:
-            output = model(images)
+            output = model(*inputs)
     finally:
         torch.backends.mha.set_fastpath_enabled(fused_attention)
         for module, mode in training.items():
@@ -67,7 +72,7 @@ def observe(model: nn.Module, example_input: Tensor) -> Lives:
 
 
 def trace_memory(
-    model: nn.Module, example_input: Tensor, groups: Sequence[ChannelGroup], cost: CostTable
+    model: nn.Module, example_input: Tensor | Sequence[Tensor], groups: Sequence[ChannelGroup], cost: CostTable
 ) -> MemoryModel:
     """Memory as a function of the widths of ``groups``, which are those of ``cost``, in its order.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -20,12 +20,15 @@ __all__ = ["with_memory"]
 
 
 def with_memory(
-    space: SearchSpace, config: SearchConfig, progress: Progress, network: Callable[[], tuple[nn.Module, Tensor]]
+    space: SearchSpace,
+    config: SearchConfig,
+    progress: Progress,
+    network: Callable[[], tuple[nn.Module, Tensor | Sequence[Tensor]]],
 ) -> SearchSpace:
     """The space with ``weight_bytes`` and ``peak_activation_bytes`` among its costs, where the search names one.
 
-    ``network`` gives the full model and an image (1, C, H, W): it is run once a group, which takes seconds for a large
-    one. Raises ConfigError when the activations of a model do not follow its widths.
+    ``network`` gives the full model and an example of its input: it is run once a group, which takes seconds for a
+    large one. Raises ConfigError when the activations of a model do not follow its widths.
     """
     named = {item.metric for item in config.parsed_objectives()} | {item.metric for item in config.parsed_constraints()}
     if named.isdisjoint(MEMORY_METRICS):

@@ -64,6 +64,14 @@ def test_the_input_lives_to_its_last_reader_and_the_output_to_the_end() -> None:
     assert lives.made.tolist() == [0, 1, 2, 3]
 
 
+def test_several_inputs_count_all() -> None:
+    class Sum(nn.Module):
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            return torch.relu(x).sum() + y
+
+    assert observe(Sum(), (IMAGE, torch.zeros(1, 5, 8, 8))).peak == (3 + 3 + 5) * PLANE
+
+
 def test_half_precision_takes_half() -> None:
     conv = nn.Conv2d(3, 16, 1).bfloat16()
     assert observe(conv.eval(), IMAGE.bfloat16()).peak == (3 + 16) * PLANE / 2
