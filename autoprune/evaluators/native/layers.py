@@ -18,6 +18,7 @@ __all__ = ["Arena", "Buffer", "Convolution", "Geometry", "Rest", "Scratch", "Val
 _ALIGNMENT = 64
 _BLOCK_BYTES = 384 << 10
 """Of a block of tiles in all stages of Winograd's method: what stays in a level-2 cache of 512 KiB."""
+_KEPT_BYTES = 256 << 20
 _FEWEST_TILES, _MOST_TILES, _WIDE = 3, 12, 3
 _TILE, _OVERLAP = 4, 2
 
@@ -150,18 +151,20 @@ class Arena:
 
     def __init__(self) -> None:
         self.free: list[Tensor] = []
-        self._all: list[Tensor] = []
 
     def take(self, count: int) -> Block:
         """Room for ``count`` floats, with anything in it."""
         fitting = [tensor for tensor in self.free if tensor.numel() >= count + _ALIGNMENT]
-        if fitting:
-            chosen = min(fitting, key=Tensor.numel)
-            self.free = [tensor for tensor in self.free if tensor is not chosen]
-        else:
-            chosen = torch.empty(1 << (count + _ALIGNMENT - 1).bit_length())
-            self._all.append(chosen)
+        if not fitting:
+            return Block(self, torch.empty(1 << (count + _ALIGNMENT - 1).bit_length()))
+        chosen = min(fitting, key=Tensor.numel)
+        self.free = [tensor for tensor in self.free if tensor is not chosen]
         return Block(self, chosen)
+
+    def shrink(self) -> None:
+        """Give the system back what is more than worth keeping."""
+        if sum(tensor.numel() for tensor in self.free) * 4 > _KEPT_BYTES:
+            self.free = []
 
 
 class Block:

@@ -43,6 +43,7 @@ class NativeNetwork:
         if self._pieces.norms:
             for number, batch in enumerate(batches, 1):
                 self._calibrate_on(batch, number)
+            self._arena.shrink()
 
     def fold(self) -> None:
         """Take the statistics into copies of the convolutions' weights, for calls. The model keeps its own."""

@@ -2,15 +2,15 @@
 
 #pragma once
 
+#if !defined(__AVX2__) || !defined(__FMA__)
+#error "these kernels need a processor with AVX2 and FMA"
+#endif
+
 #include <immintrin.h>
 
 #include <algorithm>
 #include <cstdint>
 #include <type_traits>
-
-#if !defined(__AVX2__) || !defined(__FMA__)
-#error "these kernels need a processor with AVX2 and FMA"
-#endif
 
 #ifndef LANES
 #define LANES 8

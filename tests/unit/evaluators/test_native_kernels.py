@@ -189,3 +189,11 @@ def test_memory_is_given_out_again() -> None:
     assert other.address != address
     del block
     assert arena.take(900).address == address
+
+
+def test_much_memory_is_not_kept() -> None:
+    arena = Arena()
+    for count, kept in ((1 << 20, 1), (1 << 27, 0)):
+        arena.take(count)
+        arena.shrink()
+        assert len(arena.free) == kept
