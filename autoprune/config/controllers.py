@@ -105,7 +105,7 @@ class NetAdaptControllerConfig(Strict):
     kind: Literal["netadapt"] = "netadapt"
     step: float | None = Field(None, gt=0, lt=1)
     """First iteration's reduction, as a share of the way down; null: as large as ``limits.trials`` demand to get to the
-    end, at one trial a group and iteration."""
+    end, at one trial a group and iteration. A walk that has arrived begins anew with half the step."""
     decay: float = Field(0.96, gt=0, le=1)
     """Each iteration's reduction is so many times the one before, but never below a quarter of the first."""
     quorum: float = Field(0.75, gt=0, le=1)
@@ -133,9 +133,9 @@ class AmcControllerConfig(Strict):
     warmup: int | None = Field(None, ge=1)
     """Episodes of random actions; null: 100 (``paper``), or a quarter of the episodes, at most 100 (``fixed``)."""
     hidden: int | None = Field(None, ge=1)
-    """Units of the two hidden layers; null: 300 (``paper``) or 64 (``fixed``)."""
+    """Units of the two hidden layers; null: 300 (``paper``) or 32 (``fixed``)."""
     updates: int | None = Field(None, ge=0)
-    """Gradient steps after an episode; null: one a group."""
+    """Gradient steps after an episode; null: one (``paper``) or two (``fixed``) a group."""
     seed_uniform: int = Field(5, ge=0)
     """``fixed``: the first so many proposals are uniform widths."""
 

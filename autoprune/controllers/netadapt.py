@@ -19,6 +19,7 @@ from autoprune.types import Candidate, Objective, Proposal, Trial
 __all__ = ["NetAdaptController"]
 
 _FIRST_EXCHANGE = 0.5
+_SLOWEST = 1 / 1024
 
 
 class NetAdaptController:
@@ -28,7 +29,7 @@ class NetAdaptController:
     returns None while less than ``quorum`` of a round's trials have ended and all of them are handed out; later
     results still count for the front. A FAILED trial counts as ended. Where no cost is an objective and a budget is to
     be filled, there is no way down, and a round exchanges width between the groups at that budget instead; it is over
-    when no exchange helps.
+    when no exchange helps. A walk that has arrived begins anew with steps half as large.
 
     A trial's note names its round, so that the history holds all there is to know.
     """
@@ -49,23 +50,32 @@ class NetAdaptController:
         self._start_over()
 
     def _start_over(self) -> None:
-        metric = self._aim.metric
-        self._moves: Moves = (
-            Exchange(self._decoder, self._aim)
-            if metric is None
-            else Descent(self._decoder, metric, self._first, self._config.decay)
-        )
         self._losses = Losses(self._objectives)
         self._known: dict[str, float] = {}
         self._ended: set[str] = set()
         self._asked: dict[str, Candidate] = {}
         self._over = False
-        self._begin(0, self._moves.start(), _FIRST_EXCHANGE if metric is None else self._first)
+        self._walk(self._first)
+        self._begin(0, self._moves.start(), self._pace)
+
+    def _walk(self, pace: float) -> None:
+        """From now on with steps of this size, at first."""
+        metric = self._aim.metric
+        self._pace = pace if metric else _FIRST_EXCHANGE
+        self._moves: Moves = (
+            Descent(self._decoder, metric, pace, self._config.decay) if metric else Exchange(self._decoder, self._aim)
+        )
 
     def _begin(self, number: int, base: Candidate, step: float) -> None:
         self._round, self._base, self._step = number, base, step
         self._candidates = self._moves.around(base, step) if number else [base]
-        self._over = not self._candidates
+        if self._candidates:
+            return
+        if self._aim.metric and base != self._moves.start() and self._pace > _SLOWEST:
+            self._walk(self._pace / 2)
+            self._begin(number + 1, self._moves.start(), self._pace)
+        else:
+            self._over = True
 
     @property
     def exhausted(self) -> bool:
@@ -76,7 +86,8 @@ class NetAdaptController:
             new = next((item for item in self._candidates if item.digest not in self._asked), None)
             if new is not None:
                 self._asked[new.digest] = new
-                return Proposal(new, {"round": self._round, "base": self._base.digest, "step": self._step})
+                note = {"round": self._round, "base": self._base.digest, "step": self._step, "pace": self._pace}
+                return Proposal(new, note)
             ended = sum(item.digest in self._ended for item in self._candidates)
             if ended < self._config.quorum * len(self._candidates):
                 return None
@@ -108,6 +119,7 @@ class NetAdaptController:
             self.tell(trial)
         latest = max((trial.note for trial in history), key=_round, default={})
         if _round(latest) > 0:
+            self._walk(float(str(latest["pace"])))
             self._begin(_round(latest), self._asked[str(latest["base"])], float(str(latest["step"])))
 
 

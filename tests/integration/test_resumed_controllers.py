@@ -8,8 +8,12 @@ from pathlib import Path
 import pytest
 
 from autoprune.config.schema import (
+    AmcControllerConfig,
     ControllerConfig,
+    EagleEyeControllerConfig,
+    EvolutionControllerConfig,
     LimitsConfig,
+    NetAdaptControllerConfig,
     OptunaControllerConfig,
     RandomControllerConfig,
     UniformControllerConfig,
@@ -63,8 +67,26 @@ def session(store: Store, name: str, config: ControllerConfig, trials: int) -> S
         OptunaControllerConfig(sampler="tpe", startup_trials=8, seed_uniform=2),
         OptunaControllerConfig(sampler="nsga2", population=8, seed_uniform=2),
         OptunaControllerConfig(sampler="random"),
+        EvolutionControllerConfig(population=8, seed_uniform=2),
+        EvolutionControllerConfig.model_validate({"preset": "metapruning", "population": 8, "parents": 4}),
+        NetAdaptControllerConfig(),
+        EagleEyeControllerConfig(),
+        AmcControllerConfig(warmup=6, hidden=16, seed_uniform=2),
+        AmcControllerConfig(mode="paper", warmup=6, hidden=16),
     ],
-    ids=["uniform", "random", "tpe", "nsga2", "optuna-random"],
+    ids=[
+        "uniform",
+        "random",
+        "tpe",
+        "nsga2",
+        "optuna-random",
+        "evolution",
+        "metapruning",
+        "netadapt",
+        "eagleeye",
+        "amc",
+        "amc-paper",
+    ],
 )
 def test_a_resumed_search_proposes_what_the_uncut_one_does(tmp_path: Path, config: ControllerConfig, cut: int) -> None:
     evaluator = Evaluator()

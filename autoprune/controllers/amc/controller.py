@@ -146,7 +146,8 @@ class AmcController:
         reward = -float(losses[self._chief])
         self._replay.add(*self._transitions(trial), reward if np.isfinite(reward) else np.nan, self._share(trial))
         if self._replay.told > self._constants.warmup:
-            updates = len(self._full) if self._config.updates is None else self._config.updates
+            each = self._constants.updates * len(self._full)
+            updates = each if self._config.updates is None else self._config.updates
             self._learn(updates, np.random.default_rng((self._seed, trial.number, 0xDD6)))
 
     def _share(self, trial: Trial) -> float:

@@ -19,6 +19,8 @@ class Constants:
     hidden: int
     rates: tuple[float, float]
     """Learning rates of actor and critic."""
+    updates: int
+    """Gradient steps after an episode, for each of its steps."""
     batch: int
     memory: int
     """Episodes in the replay."""
@@ -34,8 +36,8 @@ def constants(config: AmcControllerConfig, episodes: int) -> Constants:
     if config.mode == "paper":
         warmup = config.warmup or 100
         return Constants(
-            episodes, warmup, config.hidden or 300, (1e-4, 1e-3), 64, 100, Schedule(0.5, 0.95, warmup), 1.0
+            episodes, warmup, config.hidden or 300, (1e-4, 1e-3), 1, 64, 100, Schedule(0.5, 0.95, warmup), 1.0
         )
     warmup = config.warmup or max(1, min(100, episodes // 4))
     schedule = Schedule.over(episodes, warmup, 0.3, 0.03)
-    return Constants(episodes, warmup, config.hidden or 64, (1e-3, 1e-3), 64, 1000, schedule, 0.0)
+    return Constants(episodes, warmup, config.hidden or 32, (3e-3, 3e-3), 2, 64, 1000, schedule, 0.0)

@@ -53,10 +53,11 @@ class Perceptron:
     def backward(self, outputs: list[np.ndarray], gradient: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """From ``forward``'s list and d/d output (N, 1): d/d parameters, as one vector, and d/d inputs."""
         vector = np.empty_like(self.parameters)
+        views = self._views(vector)
         if self._sigmoid:
             gradient = gradient * outputs[-1] * (1 - outputs[-1])
         for at in reversed(range(len(self._sizes))):
-            weights, biases = self._views(vector)[at]
+            weights, biases = views[at]
             weights[...] = outputs[at].T @ gradient
             biases[...] = gradient.sum(axis=0)
             gradient = gradient @ self._layers[at][0].T

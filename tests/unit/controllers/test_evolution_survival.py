@@ -11,7 +11,8 @@ from autoprune.controllers.evolution_survival import contributions, crowding, fr
 def dominated_area(points: np.ndarray, corner: float) -> float:
     """Of points in [0, corner)^2 against (corner, corner), by counting cells of a grid of whole numbers."""
     grid = np.stack(np.meshgrid(np.arange(corner), np.arange(corner)), axis=-1).reshape(-1, 1, 2)
-    return float((points[None] <= grid).all(axis=2).any(axis=1).sum())
+    within = np.asarray((points[None] <= grid).all(axis=2))
+    return float(within.any(axis=1).sum())
 
 
 def test_fronts_are_peeled_off_one_by_one() -> None:

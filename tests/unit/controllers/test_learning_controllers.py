@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -24,7 +23,7 @@ from autoprune.protocols import Controller
 from autoprune.space import Decoder
 from autoprune.testing import ToySearch, toy_space
 from autoprune.testing.controllers import drive, finished
-from autoprune.types import Candidate, Constraint, Objective, Trial, TrialState
+from autoprune.types import Candidate, Constraint, Objective, Proposal, Trial, TrialState
 
 TOP1 = (Objective("top1", "max"),)
 EVOLUTION = EvolutionControllerConfig(seed_uniform=0)
@@ -99,7 +98,10 @@ def test_a_region_that_always_fails_is_left_alone(config: ControllerConfig) -> N
 def test_nothing_but_bad_news_stops_no_controller(config: ControllerConfig) -> None:
     search = budget(0.5, (32,) * 4)
     for state in (TrialState.FAILED, TrialState.DIVERGED):
-        ending: Callable[[Trial], Trial] = lambda trial, state=state: replace(trial, state=state, metrics={})  # noqa: E731
+
+        def ending(trial: Trial, state: TrialState = state) -> Trial:
+            return replace(trial, state=state, metrics={})
+
         controller = controller_of(config, search)
         assert len(drive(controller, search, 0, 40, ending)) == 40 or controller.exhausted
 
@@ -167,26 +169,31 @@ def test_netadapt_takes_the_cheapest_cut_and_arrives() -> None:
     search = ToySearch(toy_space((16,) * 4, multiple=2, floor=0.25))
     controller = controller_of(NetAdaptControllerConfig(step=0.1), search)
     trials = drive(controller, search, 0, 400)
-    assert controller.exhausted
     assert search.space.minimum() in [trial.candidate for trial in trials]
     by, at = rounds(trials), {trial.candidate.digest: trial for trial in trials}
     assert by[0][0].candidate == search.space.full()
-    for number in range(1, max(by)):
+    numbers = [number for number in sorted(by) if number and by[number][0].note["pace"] == 0.1]
+    checked = 0
+    for number, following in itertools.pairwise(numbers):
         base = at[str(by[number][0].note["base"])]
-        following = at[str(by[number + 1][0].note["base"])] if number + 1 in by else None
+        chosen = at[str(by[following][0].note["base"])]
+        if following > number + 1 or chosen not in by[number]:
+            continue  # a round of nothing new lay between, or the choice had been measured before
         prices = [
             (base.metrics["top1"] - trial.metrics["top1"]) / (base.metrics["macs"] - trial.metrics["macs"])
             for trial in by[number]
         ]
-        if following is not None and len(by[number]) > 1 and following in by[number]:
-            assert by[number].index(following) == int(np.argmin(prices))
+        assert by[number].index(chosen) == int(np.argmin(prices))
+        checked += 1
+    assert checked > 3
 
 
 def test_netadapts_bases_are_a_front() -> None:
     search = ToySearch(toy_space((16,) * 4, multiple=2, floor=0.25))
     trials = drive(controller_of(NETADAPT, search, trials=60), search, 0, 60)
     at = {trial.candidate.digest: trial for trial in trials}
-    bases = [at[digest] for digest in dict.fromkeys(str(trial.note["base"]) for trial in trials)]
+    first = [trial for trial in trials if trial.note["pace"] == trials[0].note["pace"]]
+    bases = [at[digest] for digest in dict.fromkeys(str(trial.note["base"]) for trial in first)]
     losses = np.array([(-trial.metrics["top1"], trial.metrics["macs"]) for trial in bases])
     assert len(bases) > 5
     assert (fronts(losses) == 0).all()
@@ -199,7 +206,7 @@ def test_netadapt_does_not_wait_for_a_lost_trial() -> None:
     assert first is not None
     assert controller.ask(1) is None, "every later trial depends on the first"
     controller.tell(finished(search, 0, first))
-    running = {}
+    running: dict[int, Proposal] = {}
     while (proposal := controller.ask(len(running) + 1)) is not None:
         running[len(running) + 1] = proposal
     assert len(running) == 8
@@ -241,9 +248,10 @@ def test_amc_keeps_its_pace_when_the_search_is_extended() -> None:
 def test_candidates_of_a_round_can_be_unknown() -> None:
     """All of a round fails: the walk goes on from the one that gives up least."""
     search = ToySearch(toy_space((16,) * 4, multiple=2, floor=0.25))
-    failing: Callable[[Trial], Trial] = lambda trial: (  # noqa: E731
-        replace(trial, state=TrialState.FAILED, metrics={}) if trial.note["round"] == 1 else trial
-    )
+
+    def failing(trial: Trial) -> Trial:
+        return replace(trial, state=TrialState.FAILED, metrics={}) if trial.note["round"] == 1 else trial
+
     by = rounds(drive(controller_of(NETADAPT, search), search, 0, 20, failing))
     base = next(trial.candidate for trial in by[1] if trial.candidate.digest == by[2][0].note["base"])
 
