@@ -59,6 +59,7 @@ class Tally:
         self._baseline: Mapping[str, float] = {}
         self._best = ""
         self.finished = 0
+        self.stopped = 0
         self.failed = 0
 
     def on_baseline(self, metrics: Mapping[str, float]) -> None:
@@ -73,6 +74,7 @@ class Tally:
             return False
         self._running.discard(trial.number)
         self.finished += 1
+        self.stopped += trial.state is TrialState.STOPPED
         self.failed += trial.state is TrialState.FAILED
         return True
 
@@ -97,7 +99,7 @@ class Tally:
         return 60.0 * self.finished / elapsed if self.finished and elapsed > 0 else math.nan
 
     def text(self) -> str:
-        """``88 trials/min, 2 running, best top1 93.40 % at 20.3M (49.8 %) MACs, front of 9, 1 failed``."""
+        """``88 trials/min, 2 running, best top1 93.40 % at 20.3M (49.8 %) MACs, front of 9, 12 stopped, 1 failed``."""
         parts = []
         if math.isfinite(self.per_minute):
             parts.append(f"{self.per_minute:.0f} trials/min")
@@ -105,6 +107,8 @@ class Tally:
             parts.append(f"{len(self._running)} running")
         if self._best:
             parts.append(self._best)
+        if self.stopped:
+            parts.append(f"{self.stopped} stopped")
         if self.failed:
             parts.append(f"{self.failed} failed")
         return ", ".join(parts)

@@ -44,6 +44,15 @@ def test_tally_counts_speed_best_running_and_failed() -> None:
     assert tally.text() == ("60 trials/min, 1 running, best top1 93.40 % at 16.4M (41.0 %) MACs, front of 3, 1 failed")
 
 
+def test_tally_counts_trials_that_racing_stopped_apart() -> None:
+    tally = Tally(Clock())
+    for number, state in enumerate([TrialState.COMPLETE, TrialState.STOPPED, TrialState.STOPPED, TrialState.FAILED]):
+        tally.on_trial(trial(number, TrialState.RUNNING))
+        tally.on_trial(trial(number, state))
+    assert tally.finished == 4
+    assert tally.text() == "2 stopped, 1 failed"
+
+
 def test_tally_prefers_the_cheapest_trial_that_is_as_good_as_the_baseline() -> None:
     tally = Tally(Clock())
     tally.on_baseline({"macs": 40e6, "top1": 0.93})
