@@ -1,6 +1,6 @@
 """Controllers on a made-up accuracy with a known landscape: hypervolume and best accuracy at a budget.
 
-    python tests/benchmarks/controllers_synthetic.py [--seeds 5] [--trials 60 200]
+    python tests/benchmarks/controllers_synthetic.py [--seeds 5] [--trials 60 200] [--arms amc evolution]
 
 Twelve groups (toy chain, 32 to 128 channels, multiples of 4, floor 0.25); each seed draws its own landscape. Prints
 mean and standard deviation over the seeds of
@@ -17,7 +17,11 @@ import numpy as np
 
 from autoprune.config.controllers import RegressionControllerConfig
 from autoprune.config.schema import (
+    AmcControllerConfig,
     ControllerConfig,
+    EagleEyeControllerConfig,
+    EvolutionControllerConfig,
+    NetAdaptControllerConfig,
     OptunaControllerConfig,
     RandomControllerConfig,
     UniformControllerConfig,
@@ -41,6 +45,13 @@ ARMS: dict[str, ControllerConfig] = {
     "nsga2, 10": OptunaControllerConfig(sampler="nsga2", population=10),
     "nsga2, 20 (default)": OptunaControllerConfig(sampler="nsga2"),
     "nsga2, 40": OptunaControllerConfig(sampler="nsga2", population=40),
+    "evolution": EvolutionControllerConfig(),
+    "evolution, crowding": EvolutionControllerConfig(survival="crowding"),
+    "metapruning": EvolutionControllerConfig.model_validate({"preset": "metapruning"}),
+    "netadapt": NetAdaptControllerConfig(),
+    "eagleeye": EagleEyeControllerConfig(),
+    "amc": AmcControllerConfig(),
+    "amc, paper": AmcControllerConfig(mode="paper", warmup=30),
 }
 
 
@@ -76,10 +87,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--trials", type=int, nargs="+", default=[60, 200])
+    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS), metavar="ARM")
     options = parser.parse_args()
     for trials in options.trials:
         print(f"{trials} trials".ljust(22), "hypervolume".ljust(18), "top1 at 30 % MACs".ljust(18), "ms a proposal")
-        for name, config in ARMS.items():
+        for name in options.arms:
+            config = ARMS[name]
             volumes, bests = [], []
             started, asked = time.process_time(), 0
             for seed in range(options.seeds):
