@@ -145,7 +145,7 @@ class RegressionControllerConfig(Strict):
 
     kind: Literal["regression"] = "regression"
     seed_uniform: int = Field(4, ge=0)
-    exploration: float = Field(0.5, ge=0)
+    exploration: float = Field(0.3, ge=0)
     """How far from the most likely function one is drawn, as a multiple of what the trials leave uncertain."""
 
 

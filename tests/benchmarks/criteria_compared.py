@@ -10,6 +10,7 @@ prints for each criterion its mean top1, and the mean difference from ``l1`` ove
 from __future__ import annotations
 
 import argparse
+import dataclasses
 
 import numpy as np
 import torch
@@ -28,8 +29,7 @@ def with_criterion(prepared: Prepared, name: str) -> Prepared:
     """The same space, data and base model, with channels ranked by another criterion."""
     content = prepared.config.model_dump(mode="json")
     content["evaluator"]["weights"] = {"kind": "inherit", "criterion": name}
-    config = SearchConfig.model_validate(content)
-    return Prepared(config, prepared.dataset, prepared.base, prepared.space, prepared.decoder)
+    return dataclasses.replace(prepared, config=SearchConfig.model_validate(content))
 
 
 def drawn(prepared: Prepared, count: int, seed: int) -> list[Candidate]:

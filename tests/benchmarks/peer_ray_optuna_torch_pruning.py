@@ -47,7 +47,7 @@ def load(root: str, base: str | None, seed: int) -> tuple[nn.Module, Images]:
 
     overrides = [f"data.root={root}", *([f"base.checkpoint={base}"] if base else [])]
     space = load_space("search_spaces/cifar10_resnet20.yaml", overrides)
-    dataset = load_data(space.data, seed=seed)
+    dataset = load_data(space.data, seed=0)  # what the base was trained on never depends on the seed
     calibration, scored = dataset.train.take(CALIBRATION, seed), dataset.search_val.take(VALIDATION, seed)
     images = {
         "calibration": np.ascontiguousarray(calibration.images),
