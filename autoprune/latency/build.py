@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor, nn
@@ -25,6 +26,7 @@ from autoprune.latency.measure import (
 from autoprune.latency.predictor import LatencyModel
 from autoprune.latency.segments import Borders, find_segments
 from autoprune.latency.settings import LatencySettings
+from autoprune.latency.staircase import Staircase
 from autoprune.latency.sweeps import sweep
 from autoprune.latency.table import LatencyTable, Timed, architecture_digest, group_shapes
 from autoprune.pruning.slicing import Slicer
@@ -67,23 +69,16 @@ def build_table(
 ) -> LatencyTable:
     """Measure ``model`` over the widths of ``space`` on this machine. Weights do not matter, the model is not changed.
 
-    ``example_input`` has the batch dimension first. ``on_progress`` gets (visits done, all visits). Raises ConfigError
+    ``example_input`` has the batch dimension first. ``on_progress`` gets (steps done, all steps). Raises ConfigError
     for settings that this machine cannot meet, or a network that does not run the same layers at every width.
     """
     settings, effort = settings or LatencySettings(), effort or Effort()
     if settings.compiled:
         raise ConfigError("a compiled network cannot be timed layer by layer.", "Make the table without compiling.")
     with quiet_torch(settings):
-        base, images = prepared(model, example_input, settings)
-        watched, segments = find_segments(base, images, space.cost, settings)
-        allowed = [item.allowed for item in space.dimensions]
-        designed = designed_widths(allowed, _meetings(segments, space), levels=effort.levels, seed=seed)
-        whole = _random_widths(space, effort.fitted + effort.held_out, seed)
-        visits = _Visits(base, images, space, settings, watched, len(segments))
-        times, measured = visits.all(designed, whole, effort, seed, on_progress)
-        staircases = sweep(base, images, _slowest(segments, times[0]), settings)
+        found = _measured(*prepared(model, example_input, settings), space, settings, effort, seed, on_progress)
     cut = effort.fitted
-    unknown = np.zeros(len(measured))
+    unknown = np.zeros(len(found.whole_ms))
     table = LatencyTable(
         name=name or type(model).__name__,
         device=device_label(settings),
@@ -91,14 +86,47 @@ def build_table(
         made=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         architecture=architecture_digest(space.cost),
         groups=group_shapes(space.cost),
-        segments=segments,
-        widths=designed,
-        times_ms=times,
-        fitted=Timed(whole[:cut], measured[:cut], unknown[:cut]),
-        held_out=Timed(whole[cut:], measured[cut:], unknown[cut:]),
-        staircases=staircases,
+        segments=found.segments,
+        widths=found.designed,
+        times_ms=found.times_ms,
+        fitted=Timed(found.whole[:cut], found.whole_ms[:cut], unknown[:cut]),
+        held_out=Timed(found.whole[cut:], found.whole_ms[cut:], unknown[cut:]),
+        staircases=found.staircases,
     )
     return _calibrated(table, space)
+
+
+class _Measured(NamedTuple):
+    segments: tuple[Segment, ...]
+    designed: np.ndarray
+    """(N, G): widths of the networks timed by segment; ``times_ms`` (N, S)."""
+    times_ms: np.ndarray
+    whole: np.ndarray
+    """(M, G): widths of the networks timed whole; ``whole_ms`` (M,)."""
+    whole_ms: np.ndarray
+    staircases: tuple[Staircase, ...]
+
+
+def _measured(
+    base: nn.Module,
+    images: Tensor,
+    space: SearchSpace,
+    settings: LatencySettings,
+    effort: Effort,
+    seed: int,
+    on_progress: OnProgress | None,
+) -> _Measured:
+    watched, segments = find_segments(base, images, space.cost, settings)
+    allowed = [item.allowed for item in space.dimensions]
+    designed = designed_widths(allowed, _meetings(segments, space), levels=effort.levels, seed=seed)
+    whole = _random_widths(space, effort.fitted + effort.held_out, seed)
+    visits = _Visits(base, images, space, settings, watched, len(segments))
+    times, whole_ms = visits.all(designed, whole, effort, seed, on_progress)
+    staircases = sweep(base, images, _slowest(segments, times[0]), settings)
+    if on_progress is not None:
+        steps = effort.rounds * (len(designed) + len(whole)) + 1
+        on_progress(steps, steps)
+    return _Measured(segments, designed, times, whole, whole_ms, staircases)
 
 
 def _calibrated(table: LatencyTable, space: SearchSpace) -> LatencyTable:
@@ -186,7 +214,7 @@ class _Visits:
                 else:
                     measured[turn, visit - len(designed)] = self._whole(whole[visit - len(designed)], effort.runs)
                 if on_progress is not None:
-                    on_progress(turn * count + done + 1, effort.rounds * count)
+                    on_progress(turn * count + done + 1, effort.rounds * count + 1)
         quietest = times.sum(axis=2).argmin(axis=0)
         return times[quietest, np.arange(len(designed))].round(6), measured.min(axis=0).round(6)
 

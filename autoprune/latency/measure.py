@@ -91,6 +91,8 @@ def measure_latency(
     settings = settings or LatencySettings()
     with quiet_torch(settings):
         run = runner(*prepared(model, example_input, settings), settings)
+        if settings.compiled:
+            _try_compiled(run)
         runs = timed_runs(run, repeats=repeats, min_seconds=min_seconds, warmup=warmup)
     times = undisturbed(runs)
     half = max(1, len(times) // 2)
@@ -99,6 +101,17 @@ def measure_latency(
     disturbed = sum(item.lost > DISTURBED for item in runs) / len(runs)
     label = device_label(settings)
     return Latency(median, low, high, min(times), len(times), disturbed, drift, settings, label)
+
+
+def _try_compiled(run: Callable[[], Run]) -> None:
+    """The first run compiles. Raises ConfigError where that fails."""
+    try:
+        run()
+    except Exception as error:  # noqa: BLE001 - compilers fail in ways of their own
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ConfigError(
+            f"torch.compile fails here: {reason}", "It needs a C++ compiler; or time it without compiling."
+        ) from None
 
 
 def typical_ms(run: Callable[[], Run], *, repeats: int, min_seconds: float = 0.0) -> float:

@@ -169,6 +169,18 @@ def test_a_device_that_is_not_there() -> None:
         measure_latency(nn.Identity(), torch.rand(1, 3), LatencySettings(device="cuda"))
 
 
+def test_a_compiler_that_fails_is_the_users_affair(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(model: nn.Module) -> nn.Module:
+        def run(images: Tensor) -> Tensor:
+            raise RuntimeError("no compiler\nand a long trace")
+
+        return run  # type: ignore[return-value]
+
+    monkeypatch.setattr(torch, "compile", fails)
+    with pytest.raises(ConfigError, match=r"torch\.compile fails here: no compiler It needs"):
+        measure_latency(nn.Identity(), torch.rand(1, 3), LatencySettings(compiled=True))
+
+
 def test_a_table_of_a_compiled_network_is_refused(small: tuple[nn.Module, Tensor, SearchSpace]) -> None:
     with pytest.raises(ConfigError, match="cannot be timed layer by layer"):
         build_table(*small, LatencySettings(compiled=True))
@@ -207,7 +219,7 @@ def test_a_table_of_a_real_network(small: tuple[nn.Module, Tensor, SearchSpace])
     assert table.times_ms.shape == (2 + 2**2, len(table.segments))
     assert (table.times_ms >= 0).all()
     assert table.times_ms.sum() > 0
-    assert done == [(at, 10) for at in range(1, 11)]
+    assert done == [(at, 11) for at in range(1, 12)]
     assert {(item.kind, item.side) for item in table.staircases} >= {("conv 3x3", "out"), ("linear", "in")}
     assert (table.held_out.predicted_ms > 0).all()
 
