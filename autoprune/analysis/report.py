@@ -56,6 +56,7 @@ def write_report(
     overview = overview or summarise(record, trials, search_objectives(record))
     failures = [trial for trial in trials if trial.state in ACCIDENTS][:_SHOWN_FAILURES]
     times = phase_times(trials)
+    function = _at(record.config, "space", "data", "name")  # of a search over a module in hand
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("autoprune.analysis"),
         autoescape=True,
@@ -73,6 +74,7 @@ def write_report(
         history=_history(overview.history),
         table=_table(front),
         has_test=any(name.startswith("test_") for name in front.metric_names()),
+        function=function,
         validation_images=_at(record.config, "evaluator", "validation_images"),
         widths=_width_bars(front, channels or _widest(trials)),
         widths_known=channels is not None,
@@ -83,13 +85,17 @@ def write_report(
         failures=failures,
         failure_count=overview.failures,
         config=_yaml(record.config),
-        command=command or f"autoprune search {shlex.quote(record.name)}.yaml",
+        command=command or _command(record.name, in_hand=bool(function)),
         facts=dict(facts or {}),
     )
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(page, encoding="utf-8")
     return target
+
+
+def _command(name: str, *, in_hand: bool) -> str:
+    return f"autoprune.search_module(..., name={name!r})" if in_hand else f"autoprune search {shlex.quote(name)}.yaml"
 
 
 def _counts(overview: Overview) -> dict[str, int]:

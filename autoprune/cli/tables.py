@@ -36,7 +36,7 @@ def print_front(front: Front, format: Format) -> None:
         *names,
         optional=_optional(front.x.metric, front.y.metric),
         title=f"{front.search}: {len(front.trials)} on the front of {front.considered} trials ({front.y}, {front.x})",
-        caption=f"{_MACS} Percentages of the baseline.\n{_SPLITS}",
+        caption=f"{_MACS} Percentages of the baseline." + (f"\n{_SPLITS}" if "top1" in names else ""),
     )
     for trial in front.trials:
         table.add(str(trial.number), *(format_metric(name, trial.metrics, front.baseline) for name in names))
