@@ -54,7 +54,7 @@ def bench(
     format: FormatOption = Format.table,
     quiet: QuietOption = False,
 ) -> None:
-    """Measure how fast autoprune is on this machine, beside its targets.
+    """Measure how fast autoprune is on this machine.
 
     Evaluation against the matrix-multiply peak, the cost of a search beside bare loops, queries over a large store,
     start-up, and which multiple widths should be rounded to here. Needs no data; touches no store of yours. Run it on

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autoprune.cli.formatting import format_count
 from autoprune.cli.options import Format, FormatOption, StoreOption
 from autoprune.cli.output import Table, print_csv, print_json, print_table, print_text
 
@@ -51,6 +50,8 @@ def bench_export(
 
 
 def _print(result: ExportBench, format: Format) -> None:
+    from autoprune.cli.formatting import format_count
+
     content = result.to_dict()
     if format is Format.json:
         return print_json(content)
