@@ -69,6 +69,7 @@ class Lattice:
         self.space = space
         self.extras = tuple(extras)
         self.bases = (*BASES, *self.extras)
+        self._models = tuple(item for item in space.cost.extras if set(item.names) & set(self.extras))
         self.dims = np.arange(len(space.dimensions))
         self.counts = np.array([len(item.allowed) for item in space.dimensions])
         self.top = self.counts - 1
@@ -121,7 +122,7 @@ class Lattice:
     def ceilings(self, indices: np.ndarray) -> np.ndarray:
         """Indices (N, G) -> (extras, N) float64, in millionths of each metric's unit."""
         widths = (self.units[self.dims, indices] * self.space.cost.unit).astype(np.int64)
-        found = composite.ceilings(self.space.cost.extras, widths)
+        found = composite.ceilings(self._models, widths)
         return np.stack([_PER_UNIT * found[name] for name in self.extras])
 
 
