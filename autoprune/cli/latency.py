@@ -72,7 +72,7 @@ def latency_table(
     format: FormatOption = Format.table,
     quiet: QuietOption = False,
 ) -> None:
-    """Measure this machine's latency of a space, for searches with latency_ms.
+    """Measure this machine's latency of a space, into a file.
 
     Times some dozens of networks layer by layer, and others whole to tell the error of the predictions.
     """

@@ -24,7 +24,7 @@ from autoprune.errors import (
     StoreError,
 )
 
-COMMANDS = ["search", "resume", "searches", "trials", "front", "select", "export", "space", "report"]
+COMMANDS = ["search", "resume", "searches", "trials", "front", "history", "select", "export", "space", "report"]
 
 
 def run(*arguments: str) -> int:
