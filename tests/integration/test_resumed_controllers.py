@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from autoprune.config.controllers import RegressionControllerConfig
 from autoprune.config.schema import (
     AmcControllerConfig,
     ControllerConfig,
@@ -64,6 +65,7 @@ def session(store: Store, name: str, config: ControllerConfig, trials: int) -> S
     [
         UniformControllerConfig(),
         RandomControllerConfig(seed_uniform=3),
+        RegressionControllerConfig(),
         OptunaControllerConfig(sampler="tpe", startup_trials=8, seed_uniform=2),
         OptunaControllerConfig(sampler="nsga2", population=8, seed_uniform=2),
         OptunaControllerConfig(sampler="random"),
@@ -77,6 +79,7 @@ def session(store: Store, name: str, config: ControllerConfig, trials: int) -> S
     ids=[
         "uniform",
         "random",
+        "regression",
         "tpe",
         "nsga2",
         "optuna-random",
