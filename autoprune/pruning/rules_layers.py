@@ -98,10 +98,12 @@ def _frozen(state: Propagation, op: Op, weight: Value, dim: int, reason: str) ->
 def _read(state: Propagation, op: Op, source: Value, dim: int, weight: Value, weight_dim: int) -> None:
     """``weight`` sums over ``dim`` of ``source``: a channel that is cut leaves a column of the weight without use."""
     item, column = source.fields.get(dim), weight.fields.get(weight_dim)
+    reads = f"the weight of {op.where}, which reads its channels,"
     if column is None or not column.sites:
-        state.freeze(
-            source, f"the weight of {op.where}, which reads its channels, is computed from other tensors", [dim]
-        )
+        state.freeze(source, f"{reads} is computed from other tensors", [dim])
+        return
+    if item is not None and column.ids is not None and not column.ids.any():
+        state.freeze(source, f"{reads} is also used where it cannot be cut", [dim])
         return
     for site in column.sites:
         site.roles.add("consumer")
