@@ -34,6 +34,7 @@ Examples:
   autoprune space resnet56 --check
   autoprune space my_model.py:make --input 3x64x64
   autoprune space torchvision:resnet18 --input 3x224x224
+  autoprune space timm:regnety_004 --check
   autoprune space vgg16_bn --format json
 """
 _REPORT_EXAMPLES = """\b
