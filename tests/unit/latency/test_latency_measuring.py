@@ -221,7 +221,7 @@ def test_a_table_of_a_real_network(small: tuple[nn.Module, Tensor, SearchSpace])
     assert table.times_ms.sum() > 0
     assert done == [(at, 11) for at in range(1, 12)]
     assert {(item.kind, item.side) for item in table.staircases} >= {("conv 3x3", "out"), ("linear", "in")}
-    assert (table.held_out.predicted_ms > 0).all()
+    assert np.isfinite(table.held_out.predicted_ms).all()
 
 
 def test_effort_is_checked() -> None:
