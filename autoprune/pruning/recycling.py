@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import weakref
 from collections.abc import Hashable, Sequence
 
 import numpy as np
@@ -12,28 +12,31 @@ from torch import Tensor
 __all__ = ["RecycledMemory"]
 
 _ALIGNMENT = 64
-_UNSHARED = 2
-"""What ``sys.getrefcount`` counts for a block that only its caller refers to."""
 
 
 class RecycledMemory:
     """Makes processor tensors by key. A key's memory is used again once no tensor, view or array refers to it.
 
-    At most the largest tensor of each key stays allocated. Safe to use from several threads.
+    At most the last block of each key stays allocated. Safe to use from several threads.
     """
 
     def __init__(self) -> None:
-        self._blocks: dict[Hashable, np.ndarray] = {}
+        self._blocks: dict[Hashable, tuple[np.ndarray, weakref.ref[np.ndarray]]] = {}
+        """Key -> a block, and the part of it that a tensor's storage holds on to as long as it lives."""
 
     def empty(self, key: Hashable, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         """A contiguous tensor with a storage of its own of just its size; the values are arbitrary."""
         size = dtype.itemsize
         for extent in shape:
             size *= extent
-        block = self._blocks.pop(key, None)  # taken out: no other thread has it
-        if block is None or len(block) < size + _ALIGNMENT or sys.getrefcount(block) > _UNSHARED:
-            block = np.empty(size + _ALIGNMENT, np.uint8)
+        block = self._free_block(key, size + _ALIGNMENT)
         start = -block.ctypes.data % _ALIGNMENT
-        tensor = torch.from_numpy(block[start : start + size]).view(dtype).view(*shape)
-        self._blocks[key] = block
-        return tensor
+        part = block[start : start + size]
+        self._blocks[key] = (block, weakref.ref(part))
+        return torch.from_numpy(part).view(dtype).view(*shape)
+
+    def _free_block(self, key: Hashable, least: int) -> np.ndarray:
+        block, part = self._blocks.pop(key, (None, None))  # taken out: no other thread has it
+        if block is None or part is None or part() is not None or len(block) < least:
+            return np.empty(least, np.uint8)
+        return block
