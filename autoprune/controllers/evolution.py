@@ -26,6 +26,7 @@ __all__ = ["EvolutionController"]
 
 _TRIES = 8
 _DRAWS = 16
+_REMEMBERED = 500
 
 
 class EvolutionController:
@@ -61,7 +62,7 @@ class EvolutionController:
         """(genes, losses) of the survivors, the best first."""
         self._bad: list[np.ndarray] = []
         self._good: list[np.ndarray] = []
-        """Genes of all that was measured, survivors or not."""
+        """Genes of what was measured, survivors or not."""
 
     @property
     def exhausted(self) -> bool:
@@ -92,11 +93,12 @@ class EvolutionController:
         return candidate
 
     def _suspect(self, candidate: Candidate) -> bool:
-        """Whether the most similar measured candidate is a bad one."""
+        """Whether of what was measured lately the most similar candidate is a bad one."""
         if not self._bad or not self._good:
             return False
         genes = self._genes.encode(candidate)
-        bad, good = (float(np.abs(np.stack(known) - genes).sum(axis=1).min()) for known in (self._bad, self._good))
+        known = (np.stack(genes_of[-_REMEMBERED:]) for genes_of in (self._bad, self._good))
+        bad, good = (float(np.abs(table - genes).sum(axis=1).min()) for table in known)
         return bad < good
 
     def _bred(self, mutate: bool, rng: np.random.Generator) -> np.ndarray:

@@ -71,6 +71,7 @@ class AmcController:
             rates=values.rates,
             rng=np.random.default_rng((self._seed, 0xA3C)),
             discount=values.discount,
+            restraint=values.restraint,
         )
         self._baseline: float | None = None
         """``paper``: moving average of the batches' rewards."""

@@ -25,6 +25,8 @@ class Constants:
     memory: int
     """Episodes in the replay."""
     schedule: Schedule
+    restraint: float
+    """Keeps the actor's sigmoid from saturating."""
     discount: float
     """0 in ``fixed``: the reward of the whole episode is known at each of its steps, so nothing is to be looked
     ahead for."""
@@ -36,8 +38,8 @@ def constants(config: AmcControllerConfig, episodes: int) -> Constants:
     if config.mode == "paper":
         warmup = config.warmup or 100
         return Constants(
-            episodes, warmup, config.hidden or 300, (1e-4, 1e-3), 1, 64, 100, Schedule(0.5, 0.95, warmup), 1.0
+            episodes, warmup, config.hidden or 300, (1e-4, 1e-3), 1, 64, 100, Schedule(0.5, 0.95, warmup), 0.0, 1.0
         )
     warmup = config.warmup or max(1, min(100, episodes // 4))
     schedule = Schedule.over(episodes, warmup, 0.3, 0.03)
-    return Constants(episodes, warmup, config.hidden or 32, (3e-3, 3e-3), 2, 64, 1000, schedule, 0.0)
+    return Constants(episodes, warmup, config.hidden or 32, (3e-3, 3e-3), 2, 64, 1000, schedule, 0.1, 0.0)
