@@ -26,6 +26,8 @@ def resize(module: nn.Module) -> None:
         module.num_channels = len(module.weight)
     elif isinstance(module, nn.PReLU):
         module.num_parameters = len(module.weight)
+    elif type(module).__name__ == "BlurPool2d" and module._buffers.get("filt") is not None:  # timm's
+        module.channels = len(module._buffers["filt"])  # type: ignore[assignment, arg-type]
 
 
 def _resize_conv(module: _ConvNd) -> None:

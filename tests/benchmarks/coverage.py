@@ -106,7 +106,10 @@ def main_cause(row: dict[str, Any]) -> str:
     """The most frequent reason among the groups that are left out, without names of layers."""
     if "failure" in row:
         return str(row["failure"])
-    causes = Counter(" ".join(word for word in text.split() if "'" not in word) for text in row["left_out"].values())
+    causes = Counter(
+        " ".join(word for word in text.partition(" (")[0].split() if "'" not in word)
+        for text in row["left_out"].values()
+    )
     return causes.most_common(1)[0][0] if causes else ""
 
 

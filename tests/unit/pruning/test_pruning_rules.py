@@ -259,6 +259,17 @@ def test_a_transformer_block_keeps_its_stream_and_heads_and_loses_hidden_channel
     }
 
 
+def test_timm_families_are_pruned_through_their_own_layers() -> None:
+    """Split attention, blur pooling, and a stem of the same; every group passes the check."""
+    from autoprune.config.schema import TimmModel
+    from autoprune.models.torchvision_shim import torchvision  # noqa: F401 - timm imports it
+
+    pytest.importorskip("timm")
+    for name, args in (("resnest14d", {"stem_width": 8}), ("resnetblur18", {})):
+        model = build(TimmModel(name=name, args=args), num_classes=5, in_channels=3)
+        assert not found(model, (1, 3, 64, 64)).left_out
+
+
 def coupled_layers(model: nn.Module, example: Tensor, layer: str) -> set[str]:
     """Layers that torch-pruning cuts together with the layer's output channels."""
     tp = pytest.importorskip("torch_pruning")
