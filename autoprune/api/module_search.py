@@ -129,9 +129,9 @@ def search_module(
 
 
 def _run(store: Any, prepared: PreparedModule, progress: Progress) -> None:
-    from autoprune.api.reporting import write_files
+    from autoprune.api.reporting import write_stored
     from autoprune.driver.running import run_session
 
     config: SearchConfig = prepared.config
     run_session(store, prepared, progress)
-    write_files(store.search(config.name), store.trials(config.name), output_folder(config))
+    write_stored(store, store.search(config.name), output_folder(config))

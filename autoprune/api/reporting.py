@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from autoprune.protocols import Progress
     from autoprune.store import Store
 
-__all__ = ["drawn_trials", "measure_test_split", "objective_front", "search_front", "write_files", "write_stored"]
+__all__ = ["drawn_trials", "measure_test_split", "objective_front", "search_front", "write_stored"]
 
 _LISTED_FAILURES = 50
 _LIBRARIES = ("torch", "ray", "optuna", "numpy")
@@ -55,16 +55,15 @@ def measure_test_split(store: Store, prepared: Prepared, progress: Progress) -> 
         progress.advance("baseline" if trial is None else f"trial {trial.number}")
 
 
-def write_files(record: SearchRecord, trials: Sequence[Trial], folder: Path) -> None:
-    """Write ``front.csv``, ``front.png`` and ``report.html`` of a search into ``folder``."""
-    _write(record, search_front(record, trials), trials, None, folder)
-
-
 def write_stored(store: Store, record: SearchRecord, folder: Path) -> None:
-    """The same from an open store. Of more trials than a plot shows, some are loaded; counts and front are of all."""
+    """Write ``front.csv``, ``front.png`` and ``report.html`` of a search into ``folder``.
+
+    Of more trials than a plot shows, some are loaded; counts and front are of all.
+    """
     name, total = record.name, sum(record.trial_counts.values())
     if total <= MOST_OTHERS:
-        return write_files(record, store.trials(name), folder)
+        trials = store.trials(name)
+        return _write(record, search_front(record, trials), trials, None, folder)
     front = objective_front(store, record)
     others, uniform = _off_front(store, front)
     overview = Overview(
