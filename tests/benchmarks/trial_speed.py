@@ -6,7 +6,7 @@ Seconds by phase and top1 of ResNet-20 candidates on 1,000 calibration and 2,000
 throughput of both ways at half width for ResNet-20 and VGG-16; the machine's matrix-multiply peak in the same dtype.
 ``--clock cpu`` counts this thread's processor time instead of wall time, for a machine that others use as well.
 ``--peer N`` runs the reference (peer_ray_optuna_torch_pruning.py) for N trials, then the same candidates through our
-Ray executor. PYTHONPATH=. goes before the command where autoprune is not installed.
+Ray executor; ``--rounds`` repeats that. PYTHONPATH=. goes before the command where autoprune is not installed.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -124,26 +125,39 @@ class GivenCandidates:
 
 
 def beside_peer(prepared: Prepared, arguments: argparse.Namespace) -> dict[str, object]:
-    """Trials a minute on the reference's candidates: with Ray's start, as the reference's, and after the first one."""
+    """Rounds of the reference's search, then ours on the same candidates; medians, and every round."""
+    rounds = [_round(prepared, arguments) for _ in range(arguments.rounds)]
+    named = ("ratio", "ratio_from_the_first", "peer_per_minute", "ours_per_minute", "ours_per_minute_from_the_first")
+    return {"medians": {name: statistics.median(item[name] for item in rounds) for name in named}, "rounds": rounds}
+
+
+def _round(prepared: Prepared, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Trials a minute: with the start of the workers, and from the first result to the last."""
     from autoprune.executors.ray_tune import RayTuneExecutor
 
     theirs = peer.run(arguments.root, arguments.base, arguments.peer, 0)
     session = GivenCandidates([_candidate(prepared, widths) for widths in theirs["widths"]])
     began = time.perf_counter()
     RayTuneExecutor(RayExecutorConfig(), prepared.assets, make_evaluator, 600.0).run(session)
-    count = len(session.told_at)
-    ours = 60 * count / (session.told_at[-1] - began)
-    steady = 60 * (count - 1) / (session.told_at[-1] - session.told_at[0])
+    ours = 60 * len(session.told_at) / (session.told_at[-1] - began)
+    steady, their_steady = _from_the_first(session.told_at), _from_the_first(theirs["finished_at"])
     return {
-        "trials": count,
+        "trials": len(session.told_at),
         "macs_share_mean": statistics.mean(theirs["macs_share"]),
         "peer_per_minute": theirs["trials_per_minute"],
+        "peer_per_minute_from_the_first": their_steady,
         "peer_phase_seconds": theirs["median_phase_seconds"],
         "ours_per_minute": ours,
         "ours_per_minute_from_the_first": steady,
         "ratio": ours / theirs["trials_per_minute"],
+        "ratio_from_the_first": steady / their_steady,
         "top1_mean": {"peer": statistics.mean(theirs["top1"]), "ours": statistics.mean(session.top1.values())},
     }
+
+
+def _from_the_first(finished_at: Sequence[float]) -> float:
+    """Trials a minute after the first one."""
+    return 60 * (len(finished_at) - 1) / (max(finished_at) - min(finished_at))
 
 
 def _candidate(prepared: Prepared, widths: Mapping[str, int]) -> Candidate:
@@ -162,6 +176,7 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=10)
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
     parser.add_argument("--peer", type=int, default=0, metavar="TRIALS")
+    parser.add_argument("--rounds", type=int, default=1, help="how often the reference and ours take turns")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     clock = time.thread_time if arguments.clock == "cpu" else time.perf_counter
