@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -16,7 +16,7 @@ from autoprune.config.reading import Document, KeyPath, parse_value, read_yaml
 from autoprune.config.schema import SearchConfig, SpaceConfig
 from autoprune.errors import ConfigError, did_you_mean
 
-__all__ = ["load_search", "load_space"]
+__all__ = ["load_search", "load_space", "load_with_space"]
 
 _M = TypeVar("_M", bound=BaseModel)
 
@@ -27,8 +27,15 @@ def load_search(source: str | Path | Mapping[str, Any] | SearchConfig, overrides
     ``space`` may be a mapping or the path of a search space file, relative to the current folder or the launch file.
     Raises ConfigError that lists every mistake.
     """
-    if isinstance(source, SearchConfig):
-        if not overrides:
+    return load_with_space(SearchConfig, source, overrides)
+
+
+def load_with_space(
+    model: type[_M], source: str | Path | Mapping[str, Any] | BaseModel, overrides: Sequence[str] = ()
+) -> _M:
+    """``load_search`` for any configuration with a key ``space``."""
+    if isinstance(source, BaseModel):
+        if not overrides and isinstance(source, model):
             return source
         source = source.model_dump(mode="json")
     document = Document(_copied(source)) if isinstance(source, Mapping) else read_yaml(Path(source))
@@ -39,7 +46,7 @@ def load_search(source: str | Path | Mapping[str, Any] | SearchConfig, overrides
     if isinstance(document.data.get("space"), str):
         document.graft(("space",), read_yaml(_located(document.data["space"], folder)))
     _apply(document, [item for item in settings if len(item[0]) > 1])
-    return _validated(SearchConfig, document)
+    return _validated(model, document)
 
 
 def load_space(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> SpaceConfig:
@@ -136,6 +143,7 @@ def _walk(model: type[BaseModel], location: KeyPath) -> tuple[KeyPath, list[str]
     path: list[str | int] = []
     models: list[type[BaseModel]] = [model]
     known: list[str] = []
+    names_next = False  # inside a mapping, whose keys are the user's own
     for part in location:
         tagged = [item for item in models if _kind_is(item, part)]
         if tagged and len(models) > 1:
@@ -144,8 +152,12 @@ def _walk(model: type[BaseModel], location: KeyPath) -> tuple[KeyPath, list[str]
         path.append(part)
         if isinstance(part, int):
             continue
+        if names_next:
+            names_next = False
+            continue
         known = [name for item in models for name in item.model_fields]
         fields = [item.model_fields[part] for item in models if part in item.model_fields]
+        names_next = any(get_origin(field.annotation) is dict for field in fields)
         models = [found for field in fields for found in _models_in(field)]
     return tuple(path), known
 
