@@ -5,6 +5,7 @@ Stores are given as URLs; the default is ``$AUTOPRUNE_STORE`` or ``sqlite:///res
 
 from __future__ import annotations
 
+from autoprune.api.controller_benchmark import ControllerBenchmarkResult, benchmark_controllers
 from autoprune.api.export_bench import ExportBench, bench_export
 from autoprune.api.latency import latency_table
 from autoprune.api.models import SpaceReport, export, export_module, load_model, space
@@ -13,11 +14,13 @@ from autoprune.api.queries import front, history, plot, report, searches, select
 from autoprune.api.searching import SearchResult, resume, search
 
 __all__ = [
+    "ControllerBenchmarkResult",
     "ExportBench",
     "ModuleSearchResult",
     "SearchResult",
     "SpaceReport",
     "bench_export",
+    "benchmark_controllers",
     "export",
     "export_module",
     "front",

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from autoprune.cli import bench, bench_export, failures, latency, models, query, run
+from autoprune.cli import bench, bench_export, benchmark_controllers, failures, latency, models, query, run
 
 __all__ = ["app", "main"]
 
@@ -53,6 +53,7 @@ models.register(app)
 latency.register(app)
 bench.register(app)
 bench_export.register(app)
+benchmark_controllers.register(app)
 
 
 def _print_version(wanted: bool) -> None:
