@@ -7,6 +7,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from autoprune.pruning.attention import head_shape, set_head_count
+
 __all__ = ["resize"]
 
 _NORM_TENSORS = ("weight", "bias", "running_mean", "running_var")
@@ -26,6 +28,8 @@ def resize(module: nn.Module) -> None:
         module.num_channels = len(module.weight)
     elif isinstance(module, nn.PReLU):
         module.num_parameters = len(module.weight)
+    elif head_shape(module):
+        set_head_count(module)
     elif type(module).__name__ == "BlurPool2d" and module._buffers.get("filt") is not None:  # timm's
         module.channels = len(module._buffers["filt"])  # type: ignore[assignment, arg-type]
 

@@ -90,6 +90,7 @@ class Propagation:
         self.roots: list[Root] = []
         self.sites: list[Site] = []
         self._shapes = trace.shapes
+        self._used = trace.used()
         self._values: dict[int, Value] = {}
         for number, name in trace.named.items():
             shape = trace.shapes[number]
@@ -105,6 +106,10 @@ class Propagation:
 
     def shape(self, ref: Ref) -> tuple[int, ...]:
         return self._shapes[ref.number]
+
+    def is_used(self, op: Op) -> bool:
+        """Whether the model's outputs depend on what it computes."""
+        return any(ref.number in self._used for ref in op.outputs)
 
     def set(
         self,

@@ -127,7 +127,7 @@ def _layer(parameter: str) -> str:
     if computed:
         return path
     path, _, attribute = parameter.rpartition(".")
-    return path if attribute in ("weight", "weight_v", "weight_orig") and path else parameter
+    return path if attribute in ("weight", "weight_v", "weight_orig", "in_proj_weight") and path else parameter
 
 
 def _fixed(op: Op) -> str:
@@ -243,7 +243,8 @@ def reduce(state: Propagation, op: Op) -> None:
     source = state[refs[0]]
     rank = len(source.shape)
     dims = _dims(op.get("dim"), rank) or list(range(rank))
-    _mixes(state, source, dims, f"{describe(op)} runs across channels")
+    if state.is_used(op):  # attention returns the mean over its heads, and most callers drop it
+        _mixes(state, source, dims, f"{describe(op)} runs across channels")
     for ref in op.outputs:
         keep = len(state.shape(ref)) == rank
         left = [dim for dim in range(rank) if dim not in dims]

@@ -141,16 +141,24 @@ def _one_dimension(state: Propagation, op: Op, grid: np.ndarray) -> tuple[int, n
     """(the dimension of the grid along which the ids go on, its ids).
 
     Where they differ along several dimensions, as after splitting channels into (groups, channels of a group), cutting
-    must leave a full grid: the largest dimension is cut, and what differs along the others is tied.
+    must leave a full grid: the largest dimension is cut, and what differs along the others is tied. Attention splits
+    channels into (..., heads, head_dim): whole heads are cut.
     """
+    if op.heads and grid.shape[-2:] == op.heads:
+        return grid.ndim - 2, _tied(state, op, grid, grid.ndim - 2)
     for dim in range(grid.ndim):
         kept = _line(grid, dim)
         if (grid == _spread(kept, grid, dim)).all():
             return dim, kept.copy()
     dim = max(range(grid.ndim), key=lambda dim: (grid.shape[dim], dim))
+    return dim, _tied(state, op, grid, dim)
+
+
+def _tied(state: Propagation, op: Op, grid: np.ndarray, dim: int) -> np.ndarray:
+    """The ids along ``dim``; what differs along the other dimensions is tied."""
     kept = _line(grid, dim).copy()
     state.labels.tie(grid, np.broadcast_to(_spread(kept, grid, dim), grid.shape), _fixed(op))
-    return dim, kept
+    return kept
 
 
 def _line(grid: np.ndarray, dim: int) -> np.ndarray:

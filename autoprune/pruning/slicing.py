@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.errors import ConfigError, did_you_mean
+from autoprune.pruning.attention import head_shape
 from autoprune.pruning.cloning import clone
 from autoprune.pruning.layers import resize
 from autoprune.pruning.recycling import RecycledMemory
@@ -53,6 +54,8 @@ def adopt_tensors(module: nn.Module, state: Mapping[str, Tensor]) -> None:
         setattr(layer, attribute, adopted[id(old)])
     for layer in {id(layer): layer for layer, _ in owners.values()}.values():
         resize(layer)
+    for attention in filter(head_shape, module.modules()):  # its sizes are those of the layers inside
+        resize(attention)
 
 
 def _owner(module: nn.Module, name: str) -> tuple[nn.Module, str]:
@@ -87,6 +90,7 @@ class Slicer:
         self.groups = {group.name: group for group in groups}
         self._axes: list[_Axis] = []
         self._plans = self._plan(groups)
+        self._attention = list(filter(head_shape, model.modules()))
         self._memory = RecycledMemory()
 
     def __call__(self, keep: Mapping[str, np.ndarray]) -> nn.Module:
@@ -102,7 +106,7 @@ class Slicer:
                 memo[id(tensor)] = _select(tensor, selections, self._memory, (id(plan.module), plan.attribute))
                 changed.append(plan.module)
         sliced: nn.Module = clone(self.model, memo)
-        for module in {id(module): module for module in changed}.values():
+        for module in {id(module): module for module in (*changed, *self._attention)}.values():
             resize(memo[id(module)])
         return sliced
 

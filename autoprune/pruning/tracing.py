@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from autoprune.errors import ConfigError
+from autoprune.pruning.attention import head_shape
 from autoprune.pruning.cloning import clone
 
 __all__ = ["FORWARD_ERRORS", "Op", "Ref", "Trace", "first_line", "meta_copy", "record"]
@@ -42,7 +43,9 @@ def first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {text[0].rstrip('.')}" if text else type(error).__name__
 
 
-_OPAQUE = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
+def _is_opaque(module: nn.Module) -> bool:
+    recurrent = isinstance(module, nn.RNNBase | nn.RNNCellBase)
+    return recurrent or (isinstance(module, nn.MultiheadAttention) and not head_shape(module))
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,9 @@ class Op:
     where: str
     """The innermost module that was running: ``BatchNorm2d 'layer1.0.bn1'``."""
     opaque: bool = False
-    """It ran inside a module whose sizes cannot follow its tensors' (recurrent layers, torch's own attention)."""
+    """It ran inside a module whose sizes cannot follow its tensors' (recurrent layers)."""
+    heads: tuple[int, int] | None = None
+    """(heads, head_dim) of the attention in whose forward it ran, where its heads can be cut."""
 
     def get(self, name: str, default: Any = None) -> Any:
         """The argument of that name."""
@@ -87,6 +92,14 @@ class Trace:
     named: Mapping[int, str]
     """Tensor number -> parameter or buffer."""
     outputs: tuple[Ref, ...]
+
+    def used(self) -> frozenset[int]:
+        """Numbers of the tensors that the outputs are computed from, and of all that is written in place."""
+        found = {ref.number for ref in self.outputs}
+        for op in reversed(self.ops):
+            if op.name.endswith("_") or any(ref.number in found for ref in op.outputs):
+                found.update(ref.number for ref in (*op.inputs(), *op.outputs))
+        return frozenset(found)
 
 
 def record(model: nn.Module, example_input: Tensor) -> Trace:
@@ -155,6 +168,7 @@ class _Recorder(TorchDispatchMode):
         self._ops: list[Op] = []
         self._running: list[str] = []
         self._opaque: set[str] = set()
+        self._heads: dict[str, tuple[int, int] | None] = {}
         self._named = {
             self._number(tensor).number: name
             for tensors in (model.named_parameters(), model.named_buffers())
@@ -180,14 +194,16 @@ class _Recorder(TorchDispatchMode):
         result = func(*args, **kwargs)
         names = (argument.name for argument in func._schema.arguments)
         arguments = {**dict(zip(names, args, strict=False)), **kwargs}
+        where = self._running[-1] if self._running else "the model"
         self._ops.append(
             Op(
                 func._overloadpacket.__name__,
                 {name: self._replaced(value) for name, value in arguments.items()},
                 tuple(self._number(leaf) for leaf in _leaves(result)),
                 torch.Tag.pointwise in func.tags,
-                self._running[-1] if self._running else "the model",
-                bool(self._running) and self._running[-1] in self._opaque,
+                where,
+                where in self._opaque,
+                self._heads.get(where),
             )
         )
         return result
@@ -208,8 +224,9 @@ class _Recorder(TorchDispatchMode):
 
     def _watch(self, name: str, module: nn.Module) -> None:
         label = f"{type(module).__name__} {name!r}" if name else type(module).__name__
-        if isinstance(module, _OPAQUE):
+        if _is_opaque(module):
             self._opaque.add(label)
+        self._heads[label] = head_shape(module)
 
         def enter(*_: Any) -> None:
             self._running.append(label)

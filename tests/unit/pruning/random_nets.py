@@ -30,7 +30,19 @@ class Plan:
     """Width of a hidden linear layer; 0: none."""
 
 
-KINDS = ("conv", "grouped", "depthwise", "residual", "projected", "concat", "dense", "split", "cut", "gate")
+KINDS = (
+    "conv",
+    "grouped",
+    "depthwise",
+    "residual",
+    "projected",
+    "concat",
+    "dense",
+    "split",
+    "cut",
+    "gate",
+    "attention",
+)
 
 
 def plans(kinds: tuple[str, ...] = KINDS, most: int = 4) -> st.SearchStrategy[Plan]:
@@ -207,6 +219,25 @@ class _Gate(nn.Module):
         return values * torch.sigmoid(self.up(torch.relu(self.down(squeezed))))
 
 
+class _Attention(nn.Module):
+    """Pixels attend to each other, with two heads where the channels allow it."""
+
+    def __init__(self, before: int, width: int, norm: bool) -> None:
+        super().__init__()
+        self.channels = before
+        self.returns_weights = norm
+        self.attention = nn.MultiheadAttention(before, 2 if before % 2 == 0 else 1, batch_first=width > 4)
+
+    def forward(self, values: Tensor) -> Tensor:
+        if self.attention.batch_first:
+            pixels = values.flatten(2).transpose(1, 2)
+            mixed = self.attention(pixels, pixels, pixels, need_weights=self.returns_weights)[0].transpose(1, 2)
+        else:
+            pixels = values.flatten(2).permute(2, 0, 1)
+            mixed = self.attention(pixels, pixels, pixels, need_weights=self.returns_weights)[0].permute(1, 2, 0)
+        return values + mixed.reshape(values.shape)
+
+
 _LAYERS: dict[str, type] = {
     "conv": _Conv,
     "grouped": _Grouped,
@@ -218,4 +249,5 @@ _LAYERS: dict[str, type] = {
     "split": _Split,
     "cut": _Cut,
     "gate": _Gate,
+    "attention": _Attention,
 }

@@ -17,7 +17,7 @@ from autoprune.pruning.slicing import slice_model
 from autoprune.types import ChannelGroup
 
 EXAMPLE = torch.randn(1, 2, SIZE, SIZE, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
-PLAIN = ("conv", "depthwise", "residual", "projected", "concat", "dense", "gate")
+PLAIN = ("conv", "depthwise", "residual", "projected", "concat", "dense", "gate", "attention")
 """Blocks all of whose groups can be cut."""
 SOUND = tuple(kind for kind in KINDS if kind != "cut")
 """Blocks that are understood without the check; a number in ``forward`` shows only when the sliced network runs."""
