@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,10 @@ __all__ = ["Slicer", "adopt_tensors", "slice_model"]
 _NHWC = torch.channels_last
 _RECYCLED_BYTES = 1 << 16
 _BETWEEN = "between two cuts"
+
+Replaced = Callable[[Tensor, Mapping[int, Tensor]], Tensor | None]
+"""A parameter of the full model, and dimension -> ascending positions that stay (nothing where all do) -> the tensor
+that takes its place; None: a copy of those positions."""
 
 
 def slice_model(model: nn.Module, groups: Sequence[ChannelGroup], keep: Mapping[str, np.ndarray]) -> nn.Module:
@@ -93,8 +97,8 @@ class Slicer:
         self._attention = list(filter(head_shape, model.modules()))
         self._memory = RecycledMemory()
 
-    def __call__(self, keep: Mapping[str, np.ndarray]) -> nn.Module:
-        """See :func:`slice_model`."""
+    def __call__(self, keep: Mapping[str, np.ndarray], replaced: Replaced | None = None) -> nn.Module:
+        """See :func:`slice_model`; ``replaced`` may give what stands in the slice for a parameter."""
         dropped = {name: self._dropped(name, units) for name, units in keep.items()}
         kept = [_kept_positions(axis, dropped) for axis in self._axes]
         memo: dict[int, Any] = {}
@@ -103,8 +107,13 @@ class Slicer:
             tensor = getattr(plan.module, plan.attribute)
             selections = [(dim, positions) for dim, axis in plan.dims if (positions := kept[axis]) is not None]
             if selections and id(tensor) not in memo:
-                memo[id(tensor)] = _select(tensor, selections, self._memory, (id(plan.module), plan.attribute))
+                given = replaced(tensor, dict(selections)) if replaced else None
+                place = (id(plan.module), plan.attribute)
+                memo[id(tensor)] = _select(tensor, selections, self._memory, place) if given is None else given
                 changed.append(plan.module)
+        for tensor in self.model.parameters() if replaced else ():
+            if id(tensor) not in memo and (given := replaced(tensor, {})) is not None:  # type: ignore[misc]
+                memo[id(tensor)] = given
         sliced: nn.Module = clone(self.model, memo)
         for module in {id(module): module for module in (*changed, *self._attention)}.values():
             resize(memo[id(module)])
