@@ -20,7 +20,7 @@ from autoprune.training.precision import autocast_dtype
 from autoprune.training.schedule import lr_at
 from autoprune.training.scoring import normalise, score
 
-__all__ = ["EpochReport", "Trainer"]
+__all__ = ["EpochReport", "Trainer", "sgd"]
 
 _PAUSE_STEPS = 50
 _VAL_BATCH = 500
@@ -50,7 +50,12 @@ class Trainer:
     With the same recipe, data, starting weights, machine and number of threads, the result is the same to the bit, also
     after ``state`` was carried to another trainer at any step. ``on_pause`` is called every 50 steps, when the state is
     whole; an epoch of a large network takes long on a CPU.
+
+    A subclass may set the model up before each step, validate otherwise, or choose another optimizer.
     """
+
+    recipe_key = "base.recipe"
+    """Where the recipe is in a launch file's space, for hints."""
 
     def __init__(
         self, model: nn.Module, dataset: Dataset, recipe: Recipe, *, on_pause: Callable[[], None] | None = None
@@ -71,7 +76,7 @@ class Trainer:
         self._steps = len(self._labels) // self._batch  # the images left over differ in every epoch
         self._padding = padding_for(min(dataset.image_shape[1:]))
         self._dtype = autocast_dtype(recipe.dtype, self.device.type)
-        self._optimizer = _sgd(self.model, recipe)
+        self._optimizer = self._make_optimizer()
 
     def run(self) -> Iterator[EpochReport]:
         """Train the epochs that remain, one for each report. Raises SearchAborted when the loss is not finite."""
@@ -140,6 +145,7 @@ class Trainer:
         return normalise(images, self.dataset.mean, self.dataset.std), self._labels[chosen]
 
     def _step(self, images: Tensor, labels: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        self._before(step)
         for group in self._optimizer.param_groups:
             group["lr"] = lr_at(self.recipe, step, self.recipe.epochs * self._steps)
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
@@ -152,7 +158,14 @@ class Trainer:
         self._optimizer.step()
         return loss.detach(), logits.detach()
 
+    def _before(self, step: int) -> None:
+        """Called before each step, counted from the start of the training."""
+
+    def _make_optimizer(self) -> torch.optim.Optimizer:
+        return sgd(self.model, self.recipe)
+
     def _validate(self) -> float:
+        """Top-1 accuracy on search-val after an epoch."""
         data = self.dataset
         metrics = score(self.model, data.search_val, mean=data.mean, std=data.std, batch_size=_VAL_BATCH)
         self._check(metrics["loss"])
@@ -163,7 +176,7 @@ class Trainer:
             lr = self.recipe.lr
             raise SearchAborted(
                 f"training diverged in epoch {self.epoch + 1} of {self.recipe.epochs}: the loss is {loss}.",
-                f"Lower base.recipe.lr (now {lr:g}, try {lr / 3:.2g}) or lengthen base.recipe.warmup.",
+                f"Lower {self.recipe_key}.lr (now {lr:g}, try {lr / 3:.2g}) or lengthen {self.recipe_key}.warmup.",
             )
 
 
@@ -183,11 +196,13 @@ def _memory_format(model: nn.Module, device: torch.device) -> torch.memory_forma
     return torch.contiguous_format if unsafe else torch.channels_last
 
 
-def _sgd(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
+def sgd(model: nn.Module, recipe: Recipe, *, fused: bool = False) -> torch.optim.SGD:
     """Weight decay on the weights of layers alone: it harms biases and BatchNorm (Goyal et al. 2017, section 5.3)."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
         {"params": [item for item in parameters if item.ndim > 1], "weight_decay": recipe.weight_decay},
         {"params": [item for item in parameters if item.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
+    return torch.optim.SGD(
+        groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0, fused=fused or None
+    )

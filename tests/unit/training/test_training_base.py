@@ -19,8 +19,9 @@ from autoprune.data.dataset import Dataset, Split
 from autoprune.errors import ConfigError, SearchAborted
 from autoprune.models import registry
 from autoprune.models.checkpoint import state_digest
-from autoprune.training import base, base_cache, loop
-from autoprune.training.base import base_key, base_model
+from autoprune.training import cached, loop
+from autoprune.training.base import BASE_CACHE, base_key, base_model
+from autoprune.training.cache import TrainedCache
 from autoprune.training.loop import EpochReport, Trainer
 
 
@@ -104,7 +105,7 @@ class Cut(Exception):
 
 def test_a_training_cut_at_any_step_ends_with_the_same_weights(digits, home, monkeypatch):
     monkeypatch.setattr(loop, "_PAUSE_STEPS", 5)
-    monkeypatch.setattr(base, "_SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(cached, "_SAVE_SECONDS", 0.0)
     model = with_model(BuiltinModel(name="mobilenet_v1", args={"width": 0.125, "dropout": 0.5, "small_images": True}))
     config = model.model_copy(update={"base": space(epochs=2).base})
     reports: list[EpochReport] = []
@@ -113,7 +114,7 @@ def test_a_training_cut_at_any_step_ends_with_the_same_weights(digits, home, mon
         path.unlink()
 
     saves = 0
-    original = base_cache.save_progress
+    original = TrainedCache.save_progress
 
     def save_and_cut(*args: object) -> None:
         nonlocal saves
@@ -122,7 +123,7 @@ def test_a_training_cut_at_any_step_ends_with_the_same_weights(digits, home, mon
         if saves in (2, 5):
             raise Cut
 
-    monkeypatch.setattr(base, "save_progress", save_and_cut)
+    monkeypatch.setattr(TrainedCache, "save_progress", save_and_cut)
     again: list[EpochReport] = []
     for _ in range(2):
         with pytest.raises(Cut):
@@ -140,8 +141,8 @@ SCRIPT = """
 import sys
 from autoprune.config.loading import load_space
 from autoprune.data import sources
-from autoprune.training import base
-base._SAVE_SECONDS = 0.0
+from autoprune.training import base, cached
+cached._SAVE_SECONDS = 0.0
 space = load_space({"model": {"kind": "builtin", "name": "resnet8"}, "data": {"kind": "digits"},
                     "base": {"recipe": {"epochs": 400, "batch_size": 64}}})
 base.base_model(space, sources.load(space.data), on_epoch=lambda report: print(report.epoch, flush=True))
@@ -159,7 +160,7 @@ def test_kill_9_leaves_a_training_that_goes_on(digits, home):
     process.stdout.close()
     config = with_model(BuiltinModel(name="resnet8"), recipe=Recipe(epochs=400, batch_size=64))
     trainer = Trainer(registry.build(config.model, num_classes=10, in_channels=1), digits, config.base.recipe)
-    assert base_cache.load_progress(base_key(config, digits), trainer) > 0
+    assert BASE_CACHE.load_progress(base_key(config, digits), trainer) > 0
     assert trainer.epoch >= 1
 
 
@@ -200,8 +201,8 @@ def test_writers_at_once_leave_a_good_file(digits, home):
         try:
             while time.perf_counter() < stop:
                 if write:
-                    base_cache.save_base("key", model, {"writer": number})
-                elif (loaded := base_cache.load_base("key")) is not None:
+                    BASE_CACHE.save("key", model, {"writer": number})
+                elif (loaded := BASE_CACHE.load("key")) is not None:
                     assert loaded[1]["writer"] in (0, 1)
         except (AssertionError, OSError, ConfigError, UserWarning) as error:
             errors.append(error)
@@ -217,7 +218,7 @@ def test_writers_at_once_leave_a_good_file(digits, home):
 
 def test_the_record_says_how_the_weights_came_about(digits):
     base_model(space(epochs=1), digits)
-    loaded = base_cache.load_base(base_key(space(epochs=1), digits))
+    loaded = BASE_CACHE.load(base_key(space(epochs=1), digits))
     assert loaded is not None
     assert loaded[1]["recipe"]["epochs"] == 1
     assert 0 <= loaded[1]["search_val_top1"] <= 1
@@ -256,7 +257,7 @@ def test_a_model_that_does_not_fit_the_data_is_explained(digits, tmp_path, text,
 
 def test_weight_decay_leaves_biases_and_batchnorm_alone():
     model = registry.build(BuiltinModel(name="resnet8"), num_classes=10, in_channels=1)
-    decayed, free = loop._sgd(model, Recipe(weight_decay=0.01)).param_groups
+    decayed, free = loop.sgd(model, Recipe(weight_decay=0.01)).param_groups
     assert decayed["weight_decay"] == 0.01
     assert free["weight_decay"] == 0
     assert all(item.ndim > 1 for item in decayed["params"])
