@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     from torch import nn
 
     from autoprune.config.schema import RuleConfig
+    from autoprune.latency.advice import Advice
     from autoprune.latency.measure import Latency
     from autoprune.latency.table import LatencyTable
     from autoprune.protocols import Progress
 
-__all__ = ["latency", "latency_table"]
+__all__ = ["latency", "latency_table", "multiples"]
 
 
 def latency_table(
@@ -41,7 +42,8 @@ def latency_table(
     from autoprune.latency.settings import LatencySettings
     from autoprune.space.space import SearchSpace
 
-    chosen, tried = LatencySettings(**(settings or {})), Effort(**(effort or {}))
+    chosen = LatencySettings(**(settings or {}))
+    tried = Effort.suited(chosen, **(effort or {}))
     shown = progress or Silent()
     shown.phase("groups")
     model, example, rules = _model(spec, input_shape)
@@ -78,6 +80,13 @@ def latency(
     chosen = LatencySettings(**(settings or {}))
     model, example = _exported(spec, input_shape) if Path(spec).is_dir() else _model(spec, input_shape)[:2]
     return measure_latency(model, example, chosen, repeats=repeats, min_seconds=min_seconds)
+
+
+def multiples(table: LatencyTable) -> tuple[Advice, dict[str, Advice]]:
+    """Which multiple widths should be rounded to on the table's device: over all layers, and group by group."""
+    from autoprune.latency.advice import advice_by_group, overall_advice
+
+    return overall_advice(table), advice_by_group(table)
 
 
 def _model(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from autoprune.config.strict import Strict
 
@@ -22,9 +22,19 @@ class LatencyMeasure(Strict):
     """Or ``cuda``, ``cuda:1``..."""
     clock: Literal["wall", "cpu"] = "wall"
     """``cpu``: time on the processor instead, for one thread on a machine that is not quiet."""
+    compiled: bool = False
+    """Through ``torch.compile``: about twenty networks are then compiled, which takes seconds to a minute each."""
     levels: int = Field(7, ge=2, le=13)
     """Widths of each group that are tried against each other; about the square of it is the number of networks."""
     rounds: int = Field(3, ge=1)
+
+    @model_serializer(mode="wrap")
+    def _content(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without ``compiled`` where it is off, so that searches from before there was this key keep their digest."""
+        content: dict[str, Any] = handler(self)
+        if not self.compiled:
+            content.pop("compiled", None)
+        return content
 
 
 class LatencyConfig(Strict):

@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
     from autoprune.protocols import Progress
 
+    Network = Callable[[], tuple[nn.Module, Tensor | tuple[Tensor, ...]]]
+
 __all__ = ["with_latency"]
 
 _METRIC = "latency_ms"
 
 
-def with_latency(
-    space: SearchSpace, config: SearchConfig, progress: Progress, network: Callable[[], tuple[nn.Module, Tensor]]
-) -> SearchSpace:
+def with_latency(space: SearchSpace, config: SearchConfig, progress: Progress, network: Network) -> SearchSpace:
     """The space with ``latency_ms`` among its costs, where the search says where it comes from.
 
-    ``network`` gives the full model and an image (1, C, H, W), in case it must be measured. Raises ConfigError for a
+    ``network`` gives the full model and the example of its input, in case it must be measured. Raises ConfigError for a
     table of another space, and when ``latency_ms`` is asked for and nothing provides it; NotFound for a missing file.
     """
     if config.latency is None:
@@ -58,10 +58,11 @@ def _measured(
     space: SearchSpace,
     measure: LatencyMeasure,
     progress: Progress,
-    network: Callable[[], tuple[nn.Module, Tensor]],
+    network: Network,
 ) -> LatencyTable:
     chosen = measure.model_dump(exclude={"levels", "rounds"})
-    settings, effort = LatencySettings(**chosen), Effort(levels=measure.levels, rounds=measure.rounds)
+    settings = LatencySettings(**chosen)
+    effort = Effort.suited(settings, levels=measure.levels, rounds=measure.rounds)
     begun = False
 
     def on_visit(done: int, total: int) -> None:

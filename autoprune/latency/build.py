@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import NamedTuple
@@ -11,30 +10,25 @@ import numpy as np
 from torch import Tensor, nn
 
 from autoprune.errors import ConfigError
+from autoprune.latency.advice import LayerKind, layer_kind, varied_sides
 from autoprune.latency.design import designed_widths
 from autoprune.latency.layout import Segment
-from autoprune.latency.measure import (
-    Run,
-    counted_runs,
-    device_label,
-    prepared,
-    quiet_torch,
-    runner,
-    timed_runs,
-    typical_ms,
-)
+from autoprune.latency.measure import device_label, prepared, quiet_torch
 from autoprune.latency.predictor import LatencyModel
-from autoprune.latency.segments import Borders, find_segments
+from autoprune.latency.segments import find_segments
 from autoprune.latency.settings import LatencySettings
 from autoprune.latency.staircase import Staircase
 from autoprune.latency.sweeps import sweep
 from autoprune.latency.table import LatencyTable, Timed, architecture_digest, group_shapes
-from autoprune.pruning.slicing import Slicer
+from autoprune.latency.visits import OnProgress, Visits
 from autoprune.space.space import SearchSpace
 
 __all__ = ["Effort", "build_table"]
 
-OnProgress = Callable[[int, int], None]
+_MOST_SWEPT = 24
+_SWEPT_SHARE = 0.95
+_COMPILED_FITTED = 6
+_COMPILED_HELD_OUT = 8
 
 
 @dataclass(frozen=True)
@@ -55,10 +49,16 @@ class Effort:
             if getattr(self, name) < low:
                 raise ConfigError(f"{name} must be at least {low}, got {getattr(self, name)}.")
 
+    @classmethod
+    def suited(cls, settings: LatencySettings, **given: int) -> Effort:
+        """The defaults for ``settings``, but for what is given: each network timed whole is compiled, in seconds."""
+        few = {"fitted": _COMPILED_FITTED, "held_out": _COMPILED_HELD_OUT} if settings.compiled else {}
+        return cls(**{**few, **given})
+
 
 def build_table(
     model: nn.Module,
-    example_input: Tensor,
+    example_input: Tensor | tuple[Tensor, ...],
     space: SearchSpace,
     settings: LatencySettings | None = None,
     *,
@@ -69,14 +69,18 @@ def build_table(
 ) -> LatencyTable:
     """Measure ``model`` over the widths of ``space`` on this machine. Weights do not matter, the model is not changed.
 
-    ``example_input`` has the batch dimension first. ``on_progress`` gets (steps done, all steps). Raises ConfigError
-    for settings that this machine cannot meet, or a network that does not run the same layers at every width.
+    ``example_input`` (a tuple for a model of several inputs) has the batch dimension first. ``on_progress`` gets (steps
+    done, all steps). A compiled network cannot be cut at its layers: with ``settings.compiled`` the layers are timed
+    without compiling, and the networks timed whole are compiled, which decides how much of the layers, and of what runs
+    between them, is left. Raises ConfigError for settings that this machine cannot meet, or a network that does not
+    run the same layers at every width.
     """
-    settings, effort = settings or LatencySettings(), effort or Effort()
-    if settings.compiled:
-        raise ConfigError("a compiled network cannot be timed layer by layer.", "Make the table without compiling.")
+    settings = settings or LatencySettings()
+    effort = effort or Effort.suited(settings)
+    plain = replace(settings, compiled=False)
     with quiet_torch(settings):
-        found = _measured(*prepared(model, example_input, settings), space, settings, effort, seed, on_progress)
+        base, inputs = prepared(model, example_input, plain)
+        found = _measured(base, inputs, space, settings, effort, seed, on_progress)
     cut = effort.fitted
     unknown = np.zeros(len(found.whole_ms))
     table = LatencyTable(
@@ -109,46 +113,67 @@ class _Measured(NamedTuple):
 
 def _measured(
     base: nn.Module,
-    images: Tensor,
+    inputs: tuple[Tensor, ...],
     space: SearchSpace,
     settings: LatencySettings,
     effort: Effort,
     seed: int,
     on_progress: OnProgress | None,
 ) -> _Measured:
-    watched, segments = find_segments(base, images, space.cost, settings)
+    plain = replace(settings, compiled=False)
+    watched, segments = find_segments(base, inputs, space.cost, plain)
     allowed = [item.allowed for item in space.dimensions]
     designed = designed_widths(allowed, _meetings(segments, space), levels=effort.levels, seed=seed)
     whole = _random_widths(space, effort.fitted + effort.held_out, seed)
-    visits = _Visits(base, images, space, settings, watched, len(segments))
-    times, whole_ms = visits.all(designed, whole, effort, seed, on_progress)
-    staircases = sweep(base, images, _slowest(segments, times[0]), settings)
+    visits = Visits(base, inputs, space.groups, settings, watched, len(segments))
+    times, whole_ms = visits.all(designed, whole, effort.rounds, effort.runs, seed, on_progress)
+    staircases = sweep(base, inputs, _swept(segments, times[0], space), plain)
     if on_progress is not None:
-        steps = effort.rounds * (len(designed) + len(whole)) + 1
+        steps = visits.steps(len(designed), len(whole), effort.rounds) + 1
         on_progress(steps, steps)
     return _Measured(segments, designed, times, whole, whole_ms, staircases)
 
 
 def _calibrated(table: LatencyTable, space: SearchSpace) -> LatencyTable:
-    """With intercept and scale by least squares on relative errors, drawn towards 0 and 1, and all predictions."""
+    """With the coefficients fitted, and all predictions."""
     allowed = [item.allowed for item in space.dimensions]
-    raw = LatencyModel(table, space.cost, allowed).metrics(table.fitted.widths)["latency_ms"]
-    measured = table.fitted.measured_ms
-    level = float(measured.mean())
-    rows = np.stack([level / measured, raw / measured], axis=1)
-    pull = 0.05 * len(measured) ** 0.5 * np.eye(2)
-    system = np.concatenate([rows, pull])
-    target = np.concatenate([np.ones(len(measured)), pull @ np.array([0.0, 1.0])])
-    (offset, scale), *_ = np.linalg.lstsq(system, target, rcond=None)
-    if not scale > 0:
-        offset, scale = 0.0, float(measured.sum() / raw.sum())
-    ready = replace(table, intercept=float(offset * level), scale=float(scale))
-    predict = LatencyModel(ready, space.cost, allowed).metrics
+
+    def predicted(table: LatencyTable, widths: np.ndarray) -> np.ndarray:
+        return LatencyModel(table, space.cost, allowed).metrics(widths)["latency_ms"]
+
+    widths, measured = table.fitted.widths, table.fitted.measured_ms
+    layers = predicted(replace(table, between=0.0), widths)
+    glue = predicted(table, widths) - layers
+    offset, scale, between = _coefficients(layers, glue, measured, apart=table.settings.compiled)
+    ready = replace(table, intercept=offset, scale=scale, between=between)
     timed = [
-        replace(item, predicted_ms=predict(item.widths)["latency_ms"].round(6))
-        for item in (ready.fitted, ready.held_out)
+        replace(item, predicted_ms=predicted(ready, item.widths).round(6)) for item in (ready.fitted, ready.held_out)
     ]
     return replace(ready, fitted=timed[0], held_out=timed[1])
+
+
+def _coefficients(
+    layers: np.ndarray, glue: np.ndarray, measured: np.ndarray, *, apart: bool
+) -> tuple[float, float, float]:
+    """Intercept, scale and between: least squares on relative errors, drawn towards 0, 1 and 1. All inputs (M,) ms.
+
+    ``apart`` fits layers and what runs between them separately; where the latter comes out negative it is 0.
+    """
+    columns = [np.full(len(measured), float(measured.mean())), *([layers, glue] if apart else [layers + glue])]
+    solved = _pulled(columns, measured, np.array([0.0, *[1.0] * (len(columns) - 1)]))
+    if apart and solved[2] < 0:
+        solved = np.append(_pulled(columns[:2], measured, np.array([0.0, 1.0])), 0.0)
+    offset, scale, *rest = (float(value) for value in solved)
+    if not scale > 0:
+        return 0.0, float(measured.sum() / (layers + glue).sum()), 1.0
+    return offset * float(measured.mean()), scale, max(rest[0], 0.0) / scale if rest else 1.0
+
+
+def _pulled(columns: list[np.ndarray], measured: np.ndarray, towards: np.ndarray) -> np.ndarray:
+    pull = 0.05 * len(measured) ** 0.5 * np.eye(len(towards))
+    system = np.concatenate([np.stack(columns, axis=1) / measured[:, None], pull])
+    target = np.concatenate([np.ones(len(measured)), pull @ towards])
+    return np.asarray(np.linalg.lstsq(system, target, rcond=None)[0])
 
 
 def _meetings(segments: tuple[Segment, ...], space: SearchSpace) -> set[tuple[int, int]]:
@@ -161,14 +186,25 @@ def _meetings(segments: tuple[Segment, ...], space: SearchSpace) -> set[tuple[in
     return pairs
 
 
-def _slowest(segments: tuple[Segment, ...], times: np.ndarray) -> list[str]:
-    """The layer of each kind that takes the longest at full width; ``times`` (S,)."""
-    slowest: dict[str, str] = {}
-    for at in np.argsort(-times, kind="stable"):
-        kind = ", ".join(segments[at].signature.split(", ")[:3])  # type, kernel, and groups if any
-        if " -> " not in segments[at].name:
-            slowest.setdefault(kind, segments[at].name)
-    return list(slowest.values())
+def _swept(segments: tuple[Segment, ...], times: np.ndarray, space: SearchSpace) -> dict[str, tuple[str, ...]]:
+    """Layers to sweep and their sides: one of each kind, the kinds that take longest first, until 95 % of the time of
+    all layers that a group varies is covered. ``times`` (S,) of the full network."""
+    full = {name: shape.channels // shape.unit for name, shape in group_shapes(space.cost).items()}
+    layers = [at for at, segment in enumerate(segments) if segment.is_layer and varied_sides(segment)]
+    together: dict[LayerKind, float] = {}
+    for at in layers:
+        kind = layer_kind(segments[at], full)
+        together[kind] = together.get(kind, 0.0) + float(times[at])
+    first = {layer_kind(segments[at], full): segments[at] for at in reversed(layers)}
+    chosen: dict[str, tuple[str, ...]] = {}
+    left = (1.0 - _SWEPT_SHARE) * sum(together.values())
+    uncovered = sum(together.values())
+    for kind in sorted(together, key=lambda kind: -together[kind])[:_MOST_SWEPT]:
+        if uncovered <= left:
+            break
+        chosen[first[kind].name] = varied_sides(first[kind])
+        uncovered -= together[kind]
+    return chosen
 
 
 def _random_widths(space: SearchSpace, count: int, seed: int) -> np.ndarray:
@@ -179,66 +215,3 @@ def _random_widths(space: SearchSpace, count: int, seed: int) -> np.ndarray:
     index = np.rint(np.clip(share, 0.0, 1.0) * top).astype(np.int64)
     rows = [[item.allowed[at] for item, at in zip(space.dimensions, row, strict=True)] for row in index]
     return np.array(rows, dtype=np.int64).reshape(count, len(top))
-
-
-class _Visits:
-    """Slices and times the networks, round after round."""
-
-    def __init__(
-        self,
-        base: nn.Module,
-        images: Tensor,
-        space: SearchSpace,
-        settings: LatencySettings,
-        watched: list[str],
-        segments: int,
-    ) -> None:
-        self._slice = Slicer(base, space.groups)
-        self._images = images
-        self._groups = space.groups
-        self._settings = settings
-        self._watched = watched
-        self._segments = segments
-
-    def all(
-        self, designed: np.ndarray, whole: np.ndarray, effort: Effort, seed: int, on_progress: OnProgress | None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Times by segment (N, S) and of whole networks (M,), in ms."""
-        times = np.full((effort.rounds, len(designed), self._segments), np.inf)
-        measured = np.full((effort.rounds, len(whole)), np.inf)
-        count = len(designed) + len(whole)
-        for turn in range(effort.rounds):
-            for done, visit in enumerate(np.random.default_rng((seed, 2, turn)).permutation(count)):
-                if visit < len(designed):
-                    times[turn, visit] = self._by_segment(designed[visit], effort.runs)
-                else:
-                    measured[turn, visit - len(designed)] = self._whole(whole[visit - len(designed)], effort.runs)
-                if on_progress is not None:
-                    on_progress(turn * count + done + 1, effort.rounds * count + 1)
-        quietest = times.sum(axis=2).argmin(axis=0)
-        return times[quietest, np.arange(len(designed))].round(6), measured.min(axis=0).round(6)
-
-    def _network(self, widths: np.ndarray) -> nn.Module:
-        pairs = zip(self._groups, widths, strict=True)
-        return self._slice({group.name: np.arange(int(width) // group.unit) for group, width in pairs}).eval()
-
-    def _whole(self, widths: np.ndarray, runs: int) -> float:
-        return typical_ms(runner(self._network(widths), self._images, self._settings), repeats=2 * runs)
-
-    def _by_segment(self, widths: np.ndarray, runs: int) -> np.ndarray:
-        borders = Borders(self._network(widths), self._watched, self._settings)
-        kept: list[np.ndarray] = []
-
-        def run() -> Run:
-            times, whole = borders.run(self._images)
-            kept.append(times)
-            return whole
-
-        timed = timed_runs(run, repeats=runs)
-        times = np.stack(kept[-len(timed) :])[counted_runs(timed)]
-        if times.shape[1] != self._segments:
-            raise ConfigError(
-                f"the network runs {times.shape[1]} segments at one width and {self._segments} at full width.",
-                "A network whose layers depend on its widths has no latency table.",
-            )
-        return np.asarray(np.median(times, axis=0))

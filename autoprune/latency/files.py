@@ -40,6 +40,7 @@ def save_table(table: LatencyTable, path: str | Path) -> Path:
         },
         "intercept_ms": table.intercept,
         "scale": table.scale,
+        "between": table.between,
         "segments": [
             {
                 "name": item.name,
@@ -109,6 +110,7 @@ def _table(content: Mapping[str, Any]) -> LatencyTable:
         held_out=_timed(content["held_out"], len(groups)),
         intercept=float(content["intercept_ms"]),
         scale=float(content["scale"]),
+        between=float(content.get("between", 1.0)),
         staircases=tuple(_staircase(item) for item in content["staircases"]),
     )
 
@@ -119,8 +121,8 @@ def _checked(table: LatencyTable) -> LatencyTable:
     numbers = (table.times_ms, table.fitted.measured_ms, table.held_out.measured_ms)
     if not all(np.isfinite(item).all() and (item >= 0).all() for item in numbers):
         raise ValueError("times must be finite and not negative")
-    if not (math.isfinite(table.intercept) and table.scale > 0):
-        raise ValueError(f"intercept {table.intercept}, scale {table.scale}")
+    if not (math.isfinite(table.intercept) and table.scale > 0 and table.between >= 0):
+        raise ValueError(f"intercept {table.intercept}, scale {table.scale}, between {table.between}")
     named = {name for item in table.segments for axis in (item.first, item.second) for name in axis.positions}
     if not named <= set(table.groups):
         raise ValueError(f"unknown groups {sorted(named - set(table.groups))}")

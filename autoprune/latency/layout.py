@@ -41,3 +41,8 @@ class Segment:
     """Channels that come in."""
     second: Axis
     """Channels that go out."""
+
+    @property
+    def is_layer(self) -> bool:
+        """A convolution or linear layer, and not what runs between two of them."""
+        return " -> " not in self.name

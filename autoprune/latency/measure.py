@@ -28,7 +28,9 @@ __all__ = [
     "measure_latency",
     "prepared",
     "quiet_torch",
+    "ready_runner",
     "runner",
+    "summary",
     "timed_runs",
     "typical_ms",
     "undisturbed",
@@ -76,7 +78,7 @@ class Latency:
 
 def measure_latency(
     model: nn.Module,
-    example_input: Tensor,
+    example_input: Tensor | tuple[Tensor, ...],
     settings: LatencySettings | None = None,
     *,
     repeats: int = 30,
@@ -85,15 +87,19 @@ def measure_latency(
 ) -> Latency:
     """Time forward passes of a copy of ``model`` in eval mode, as ``settings`` say (default: one image, one thread).
 
-    ``example_input`` has the batch dimension first; its first item is repeated to the batch size. At least ``repeats``
-    runs and ``min_seconds``. Raises ConfigError for settings that this machine cannot meet.
+    ``example_input`` (a tuple for a model of several inputs) has the batch dimension first; its first item is repeated
+    to the batch size. At least ``repeats`` runs and ``min_seconds``. Raises ConfigError for settings that this machine
+    cannot meet.
     """
     settings = settings or LatencySettings()
     with quiet_torch(settings):
-        run = runner(*prepared(model, example_input, settings), settings)
-        if settings.compiled:
-            _try_compiled(run)
+        run = ready_runner(model, example_input, settings)
         runs = timed_runs(run, repeats=repeats, min_seconds=min_seconds, warmup=warmup)
+    return summary(runs, settings)
+
+
+def summary(runs: Sequence[Run], settings: LatencySettings) -> Latency:
+    """Of at least one run, in the order in which they were made."""
     times = undisturbed(runs)
     half = max(1, len(times) // 2)
     low, median, high = (float(value) for value in np.percentile(times, [10, 50, 90]))
@@ -103,8 +109,16 @@ def measure_latency(
     return Latency(median, low, high, min(times), len(times), disturbed, drift, settings, label)
 
 
-def _try_compiled(run: Callable[[], Run]) -> None:
-    """The first run compiles. Raises ConfigError where that fails."""
+def ready_runner(
+    model: nn.Module, example_input: Tensor | tuple[Tensor, ...], settings: LatencySettings
+) -> Callable[[], Run]:
+    """A function that runs a copy of the model once, as ``settings`` say; compiled already where they say so.
+
+    Raises ConfigError where the compiler fails.
+    """
+    run = runner(*prepared(model, example_input, settings), settings)
+    if not settings.compiled:
+        return run
     try:
         run()
     except Exception as error:  # noqa: BLE001 - compilers fail in ways of their own
@@ -112,6 +126,7 @@ def _try_compiled(run: Callable[[], Run]) -> None:
         raise ConfigError(
             f"torch.compile fails here: {reason}", "It needs a C++ compiler; or time it without compiling."
         ) from None
+    return run
 
 
 def typical_ms(run: Callable[[], Run], *, repeats: int, min_seconds: float = 0.0) -> float:
@@ -146,15 +161,15 @@ def undisturbed(runs: Sequence[Run]) -> list[float]:
     return [item.ms if item.lost <= DISTURBED else item.own_ms for item in counted]
 
 
-def runner(model: nn.Module, images: Tensor, settings: LatencySettings) -> Callable[[], Run]:
+def runner(model: nn.Module, inputs: tuple[Tensor, ...], settings: LatencySettings) -> Callable[[], Run]:
     """A function that runs the model once."""
-    if images.device.type == "cuda":
-        return lambda: _cuda_run(model, images)
+    if settings.device.startswith("cuda"):
+        return lambda: _cuda_run(model, inputs)
     stopwatch = Stopwatch(settings)
 
     def run() -> Run:
         stopwatch.start()
-        model(images)
+        model(*inputs)
         return stopwatch.stop()
 
     return run
@@ -180,29 +195,38 @@ class Stopwatch:
         return Run(ms, max(0.0, 1.0 - cpu / wall), min(ms, cpu * 1e3)) if self._one else Run(ms, 0.0, ms)
 
 
-def _cuda_run(model: nn.Module, images: Tensor) -> Run:
-    torch.cuda.synchronize(images.device)
+def _cuda_run(model: nn.Module, inputs: tuple[Tensor, ...]) -> Run:
+    device = inputs[0].device
+    torch.cuda.synchronize(device)
     start = time.perf_counter()
-    model(images)
-    torch.cuda.synchronize(images.device)
+    model(*inputs)
+    torch.cuda.synchronize(device)
     ms = (time.perf_counter() - start) * 1e3
     return Run(ms, 0.0, ms)
 
 
-def prepared(model: nn.Module, example_input: Tensor, settings: LatencySettings) -> tuple[nn.Module, Tensor]:
+def prepared(
+    model: nn.Module, example_input: Tensor | tuple[Tensor, ...], settings: LatencySettings
+) -> tuple[nn.Module, tuple[Tensor, ...]]:
     """A copy of the model and a batch, in the dtype, layout and on the device of ``settings``."""
     layout = torch.channels_last if settings.channels_last else torch.contiguous_format
     dtype, device = getattr(torch, settings.dtype), torch.device(settings.device)
-    shape = (settings.batch, *example_input.shape[1:])
-    images = example_input[:1].expand(shape).to(device, dtype)
-    if images.ndim == 4:
-        images = images.contiguous(memory_format=layout)
+    example = example_input if isinstance(example_input, tuple) else (example_input,)
+    inputs = tuple(_batch(argument, settings) for argument in example)
     ready = copy.deepcopy(model).eval().to(device, dtype)
     if any(parameter.ndim == 4 for parameter in ready.parameters()):
         ready = ready.to(memory_format=layout)  # type: ignore[call-overload]
     if settings.compiled:
         ready = cast(nn.Module, torch.compile(ready))
-    return ready, images.contiguous() if images.ndim != 4 else images
+    return ready, inputs
+
+
+def _batch(argument: Tensor, settings: LatencySettings) -> Tensor:
+    """Numbers in the dtype of the settings; indices and masks keep theirs."""
+    dtype = getattr(torch, settings.dtype) if argument.is_floating_point() else argument.dtype
+    batch = argument[:1].expand(settings.batch, *argument.shape[1:]).to(torch.device(settings.device), dtype)
+    channels_last = settings.channels_last and batch.ndim == 4
+    return batch.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
 
 @contextlib.contextmanager

@@ -68,6 +68,7 @@ class LatencyModel:
         arrays: dict[tuple[_Key, _Key], np.ndarray] = {}
         for segment in table.segments:
             keys, times = self._looked_up(table, segment)
+            times = times if segment.is_layer else table.between * times
             arrays[keys] = arrays[keys] + times if keys in arrays else times
         constant = sum(float(times.sum()) for keys, times in arrays.items() if keys == ((), ()))
         self._intercept = table.intercept + table.scale * constant

@@ -48,16 +48,16 @@ class Borders:
         event.record()
         return event
 
-    def run(self, images: Tensor) -> tuple[np.ndarray, Run]:
+    def run(self, inputs: tuple[Tensor, ...]) -> tuple[np.ndarray, Run]:
         """Times between neighbouring borders of one forward pass, in ms, (borders + 1,) float64; and the whole run."""
         self._events.clear()
         self._stopwatch.start()
         start = self._now()
-        self._model(images)
+        self._model(*inputs)
         times = [start, *(when for *_, when in self._events), self._now()]
         run = self._stopwatch.stop()
         if self._cuda:
-            torch.cuda.synchronize(images.device)
+            torch.cuda.synchronize(inputs[0].device)
             return np.array([one.elapsed_time(other) for one, other in itertools.pairwise(times)]), run
         return np.diff(np.array(times)) * 1e3, run
 
@@ -77,13 +77,13 @@ class Borders:
 
 
 def find_segments(
-    model: nn.Module, images: Tensor, cost: CostTable, settings: LatencySettings
+    model: nn.Module, inputs: tuple[Tensor, ...], cost: CostTable, settings: LatencySettings
 ) -> tuple[list[str], tuple[Segment, ...]]:
     """The layers to watch and the segments of a forward pass of the full model, in the order in which they run."""
     terms = {name: term for term in cost.terms if term.applications and (name := _owner(model, term))}
     borders = Borders(model, list(terms), settings)
     try:
-        borders.run(images)
+        borders.run(inputs)
     finally:
         borders.close()
     sides = {name: _sides(term, model.get_submodule(name), cost) for name, term in terms.items()}

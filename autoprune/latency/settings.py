@@ -25,7 +25,7 @@ class LatencySettings:
     clock: str = "wall"
     """``wall``, or ``cpu``: the time that the one thread spends on the processor, for machines that are not quiet."""
     compiled: bool = False
-    """Through ``torch.compile``; whole networks only, not tables."""
+    """Through ``torch.compile``."""
 
     def __post_init__(self) -> None:
         for name in ("batch", "threads"):

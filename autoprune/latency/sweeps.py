@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 import torch
@@ -14,30 +14,46 @@ from autoprune.latency.settings import LatencySettings
 from autoprune.latency.staircase import Staircase
 from autoprune.pruning.layers import resize
 
-__all__ = ["sweep"]
+__all__ = ["sweep", "sweep_widths"]
 
-_WIDTHS = 17
+_EVERY = 17
+_RANGE = 73
+_COARSE = 8
 _FEWEST = 8
 _BOTH = "in and out"
-_ROUNDS = 5
-_SECONDS = 0.002
+_ROUNDS = 3
+_SECONDS = 0.001
 
 
-def sweep(model: nn.Module, images: Tensor, names: list[str], settings: LatencySettings) -> tuple[Staircase, ...]:
+def sweep(
+    model: nn.Module, inputs: tuple[Tensor, ...], layers: Mapping[str, Collection[str]], settings: LatencySettings
+) -> tuple[Staircase, ...]:
     """Staircases of convolutions and linear layers of ``model``, each alone on what it reads; other layers are skipped.
 
-    ``images`` are in the dtype and layout that ``settings`` say, as the model is; call it in inference mode.
+    ``layers``: name -> the sides to vary, ``in`` and ``out``. ``inputs`` are in the dtype and layout that ``settings``
+    say, as the model is; call it in inference mode.
     """
-    inputs = _inputs(model, images, names)
+    read = _inputs(model, inputs, list(layers))
     found = []
-    for name in names:
+    for name, sides in layers.items():
         layer = model.get_submodule(name)
-        if name in inputs and type(layer) in (nn.Conv2d, nn.Linear):
-            found += _staircases(name, layer, inputs[name], settings)
+        if name in read and type(layer) in (nn.Conv2d, nn.Linear):
+            found += _staircases(name, layer, read[name], sides, settings)
     return tuple(found)
 
 
-def _inputs(model: nn.Module, images: Tensor, names: list[str]) -> dict[str, Tensor]:
+def sweep_widths(full: int) -> list[int]:
+    """Every width of the last 17, and below them, over the last 73, the multiples of 8: ascending.
+
+    >>> sweep_widths(64)[:7], sweep_widths(12)[0]
+    ([8, 16, 24, 32, 40, 48, 49], 1)
+    """
+    dense = range(max(1, full - _EVERY + 1), full + 1)
+    coarse = range(max(1, full - _RANGE + 1), dense[0])
+    return [*(width for width in coarse if width % _COARSE == 0), *dense]
+
+
+def _inputs(model: nn.Module, inputs: tuple[Tensor, ...], names: list[str]) -> dict[str, Tensor]:
     seen: dict[str, Tensor] = {}
 
     def noting(name: str) -> Callable[..., None]:
@@ -45,26 +61,28 @@ def _inputs(model: nn.Module, images: Tensor, names: list[str]) -> dict[str, Ten
 
     hooks = [model.get_submodule(name).register_forward_pre_hook(noting(name)) for name in names]
     try:
-        model(images)
+        model(*inputs)
     finally:
         for hook in hooks:
             hook.remove()
     return seen
 
 
-def _staircases(name: str, layer: nn.Module, example: Tensor, settings: LatencySettings) -> list[Staircase]:
+def _staircases(
+    name: str, layer: nn.Module, example: Tensor, sides: Collection[str], settings: LatencySettings
+) -> list[Staircase]:
     out, into = layer.get_parameter("weight").shape[:2]
     groups = getattr(layer, "groups", 1)
     size = "x".join(map(str, layer.get_parameter("weight").shape[2:]))
     kind = "linear" if not size else f"{'depthwise' if groups > 1 else 'conv'} {size}"
-    cases = {"in": int(into), "out": int(out)}
+    cases = {side: int(full) for side, full in (("in", into), ("out", out)) if side in sides}
     if groups > 1:
         if into != 1 or groups != out:
             return []
         cases = {_BOTH: int(out)}
     found = []
     for side, full in cases.items():
-        widths = range(max(1, full - _WIDTHS + 1), full + 1)
+        widths = sweep_widths(full)
         if len(widths) >= _FEWEST:
             runs = [_run(layer, example, side, width, settings) for width in widths]
             found.append(Staircase(kind, name, side, tuple(widths), _times(runs)))
@@ -92,7 +110,7 @@ def _run(layer: nn.Module, example: Tensor, side: str, width: int, settings: Lat
     if side != "in" and isinstance(bias, Tensor):
         cut.register_parameter("bias", nn.Parameter(bias[:width].clone(), False))
     resize(cut)
-    return runner(cut, example, settings)
+    return runner(cut, (example,), settings)
 
 
 def _layout(tensor: Tensor, settings: LatencySettings) -> torch.memory_format:

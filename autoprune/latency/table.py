@@ -1,7 +1,8 @@
 """The latency table of a space on a device: what was measured, and what it predicts for any candidate.
 
-The predicted latency is ``intercept + scale * sum of segments``; each segment's time is a surface over two sizes. Both
-coefficients are fitted on whole networks that were timed without borders. numpy only.
+The predicted latency is ``intercept + scale * (sum of layers + between * sum of what runs between them)``; the time of
+each is a surface over two sizes. The coefficients are fitted on whole networks that were timed without borders;
+``between`` is 1 but for compiled networks, whose layers stay and whose glue is fused. numpy only.
 """
 
 from __future__ import annotations
@@ -21,8 +22,6 @@ from autoprune.latency.staircase import Staircase
 from autoprune.latency.surface import Surface
 
 __all__ = ["GroupShape", "LatencyTable", "Timed", "architecture_digest", "group_shapes"]
-
-_WORTH = 0.05
 
 
 @dataclass(frozen=True)
@@ -73,8 +72,9 @@ class LatencyTable:
     """Networks that nothing was fitted on."""
     intercept: float = 0.0
     scale: float = 1.0
+    between: float = 1.0
     staircases: tuple[Staircase, ...] = ()
-    """Of the slowest layer of each kind."""
+    """Of the layers that take most of the time."""
     _surfaces: dict[str, Surface] = field(default_factory=dict, repr=False)
 
     @property
@@ -91,13 +91,8 @@ class LatencyTable:
         """16 hexadecimal digits over what decides the predictions."""
         content = [self.architecture, [str(segment) for segment in self.segments], self.widths.tolist()]
         content += [self.times_ms.tolist(), self.intercept, self.scale]
+        content += [] if self.between == 1.0 else [self.between]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
-
-    @property
-    def multiple(self) -> int:
-        """The largest width multiple that saves 5 % or more in the slowest layer of some kind; 1 where none does."""
-        worth = [item for item in self.staircases if item.waste(1) - item.waste(item.multiple) >= _WORTH]
-        return max((item.multiple for item in worth), default=1)
 
     def surface(self, signature: str) -> Surface:
         """Fitted on all segments of that signature, on first use."""

@@ -14,6 +14,7 @@ import yaml
 import autoprune
 from autoprune.api.latency import latency, latency_table
 from autoprune.cli.main import main
+from autoprune.config.latency import LatencyMeasure
 from autoprune.errors import ConfigError, Conflict, NothingFeasible
 from autoprune.latency.files import load_table, save_table
 
@@ -93,6 +94,7 @@ def test_commands(workplace: Path, space_file: Path, capsys: pytest.CaptureFixtu
     shown = capsys.readouterr()
     assert "predicted against measured latency" in shown.out
     assert "processor time" in shown.out
+    assert "all layers that were swept" in shown.out
     assert "latency: {table: table.json}" in shown.err
     assert (workplace / "plot.png").stat().st_size > 10_000
     assert len(load_table("table.json").held_out.widths) == 3
@@ -100,7 +102,10 @@ def test_commands(workplace: Path, space_file: Path, capsys: pytest.CaptureFixtu
     with pytest.raises(SystemExit):
         main(["latency-table", str(space_file), "--out", "table.json", "--format", "json", "--quiet", *OPTIONS])
     told = json.loads(capsys.readouterr().out)
-    assert told["median_error"] == pytest.approx(load_table("table.json").median_error)
+    table = load_table("table.json")
+    assert told["median_error"] == pytest.approx(table.median_error)
+    assert list(told["groups"]) == list(table.groups)
+    assert told["advice"]["multiple"] in (1, 2, 4, 8, 16)
 
     with pytest.raises(SystemExit):
         main(["latency", "lenet5", "--repeats", "3", "--format", "json"])
@@ -120,3 +125,59 @@ def test_an_exported_model_is_timed(workplace: Path, launch: dict[str, Any]) -> 
     assert found.runs >= 1
     with pytest.raises(ConfigError, match="the image shape of an exported model is not known"):
         latency(str(folder))
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    shown = capsys.readouterr()
+    return int(left.value.code or 0), shown.out, shown.err
+
+
+def test_a_trial_is_timed_beside_the_dense_network(
+    workplace: Path, launch: dict[str, Any], space_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {"clock": "cpu", "channels_last": True}
+    latency_table(str(space_file), "table.json", settings=settings, effort=QUICK)
+    idealised("table.json")
+    autoprune.search(with_latency(launch, {"table": "table.json"}))
+    trial = autoprune.trials("small")[1]
+
+    code, out, _ = run(capsys, "latency", "small", "1", "--repeats", "10", "--format", "json")
+    told = json.loads(out)
+    assert code == 0
+    assert told["settings"] == vars(load_table("table.json").settings)  # those of the search's table
+    assert told["pruned"]["predicted_ms"] == trial.metrics["latency_ms"]
+    assert told["dense"]["predicted_ms"] == autoprune.searches()[0].baseline["latency_ms"]
+    assert told["pruned"]["median_ms"] > 0
+    assert told["speedup_quartiles"][0] <= told["speedup"] <= told["speedup_quartiles"][1]
+    assert told["remark"] == ""
+
+    code, out, _ = run(capsys, "latency", "small", "1", "--repeats", "10", "--batch", "2")
+    assert code == 0
+    assert "the search predicted for other settings" in out
+    assert "Speed-up" in out
+    code, _, err = run(capsys, "latency", "small", "99")
+    assert code == 3
+    code, _, err = run(capsys, "latency", "small", "1", "--input", "1x8x8")
+    assert code == 2
+    assert "a trial knows its images" in err
+    Path("table.json").unlink()
+    code, out, _ = run(capsys, "latency", "small", "1", "--repeats", "10")
+    assert "the table table.json is not here" in out
+
+
+def test_a_search_without_latency_has_no_prediction(
+    workplace: Path, launch: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    autoprune.search({**launch, "limits": {"trials": 2}})
+    code, out, _ = run(capsys, "latency", "small", "1", "--repeats", "10", "--format", "csv")
+    assert code == 0
+    assert out.startswith("network,median_ms")
+    code, out, _ = run(capsys, "latency", "small", "1", "--repeats", "10")
+    assert "Note: the search predicted no latency." in out
+
+
+def test_searches_of_before_compiled_tables_keep_their_digest() -> None:
+    assert "compiled" not in LatencyMeasure().model_dump()
+    assert LatencyMeasure(compiled=True).model_dump(exclude={"levels"})["compiled"] is True

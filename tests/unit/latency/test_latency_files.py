@@ -36,6 +36,14 @@ def test_a_person_can_read_it(tmp_path: Path) -> None:
     assert content["error"] == {"median": 0.0, "p90": 0.0, "networks": 20}
 
 
+def test_tables_from_before_compiled_ones_are_read(tmp_path: Path) -> None:
+    path = save_table(make_table(), tmp_path / "toy.json")
+    content = json.loads(path.read_text())
+    del content["between"]
+    path.write_text(json.dumps(content))
+    assert load_table(path).digest == make_table().digest
+
+
 def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="there is no latency table"):
         load_table(tmp_path / "none.json")
@@ -58,6 +66,7 @@ def test_a_later_version_is_refused(tmp_path: Path) -> None:
         {"widths": [[1, 2, 3]]},
         {"times_ms": [[-1.0] * 7] * 51},
         {"scale": -1.0},
+        {"between": -0.5},
         {"held_out": {"widths": [], "measured_ms": [], "predicted_ms": []}},
         {"segments": None},
         {"groups": {}},

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from autoprune.config.schema import BuiltinModel
 from autoprune.errors import ConfigError
 from autoprune.latency import build
+from autoprune.latency.advice import overall_advice
 from autoprune.latency.build import Effort, build_table
 from autoprune.latency.layout import Segment
 from autoprune.latency.measure import Run, counted_runs, measure_latency, timed_runs, undisturbed
@@ -50,7 +51,7 @@ def small() -> tuple[nn.Module, Tensor, SearchSpace]:
 
 def test_segments_are_layers_and_what_runs_between(small: tuple[nn.Module, Tensor, SearchSpace]) -> None:
     model, images, space = small
-    watched, segments = find_segments(model, images, space.cost, SETTINGS)
+    watched, segments = find_segments(model, (images,), space.cost, SETTINGS)
     assert sorted(watched) == ["deep", "head", "point", "stem", "wide"]
     order = ["stem", "deep", "point", "wide", "head"]
     between = [f"{one} -> {other}" for one, other in itertools.pairwise(["images", *order, "output"])]
@@ -71,7 +72,7 @@ def test_segments_are_layers_and_what_runs_between(small: tuple[nn.Module, Tenso
 
 def test_sizes_follow_the_groups(small: tuple[nn.Module, Tensor, SearchSpace]) -> None:
     model, images, space = small
-    _, segments = find_segments(model, images, space.cost, SETTINGS)
+    _, segments = find_segments(model, (images,), space.cost, SETTINGS)
     stream = next(group.name for group in space.groups if group.channels == 16)
     wide = next(segment for segment in segments if segment.name == "wide")
     assert dict(wide.first.positions) == {stream: 1}
@@ -84,7 +85,7 @@ def test_layers_of_one_kind_share_a_signature() -> None:
     model = registry.build(BuiltinModel(name="resnet8"), num_classes=10, in_channels=3).eval()
     images = torch.rand(1, 3, 32, 32)
     space = SearchSpace.from_module(model, images)
-    _, segments = find_segments(model, images, space.cost, SETTINGS)
+    _, segments = find_segments(model, (images,), space.cost, SETTINGS)
     signatures = {item.name: item.signature for item in segments}
     assert signatures["layer1.0.conv1"] == signatures["layer1.0.conv2"]
     assert signatures["layer1.0.conv1"] != signatures["layer2.0.conv2"]  # another resolution
@@ -93,11 +94,11 @@ def test_layers_of_one_kind_share_a_signature() -> None:
 
 def test_segments_add_up_to_the_run(small: tuple[nn.Module, Tensor, SearchSpace]) -> None:
     model, images, space = small
-    watched, segments = find_segments(model, images, space.cost, SETTINGS)
+    watched, segments = find_segments(model, (images,), space.cost, SETTINGS)
     borders = Borders(model, watched, SETTINGS)
     ticks = itertools.count()
     borders._stopwatch.clock = lambda: next(ticks) ** 2 / 1e3
-    times, _ = borders.run(images)
+    times, _ = borders.run((images,))
     borders.close()
     assert len(times) == len(segments)
     assert times == pytest.approx([2 * at + 1 for at in range(len(times))])  # differences of squares
@@ -181,9 +182,66 @@ def test_a_compiler_that_fails_is_the_users_affair(monkeypatch: pytest.MonkeyPat
         measure_latency(nn.Identity(), torch.rand(1, 3), LatencySettings(compiled=True))
 
 
-def test_a_table_of_a_compiled_network_is_refused(small: tuple[nn.Module, Tensor, SearchSpace]) -> None:
-    with pytest.raises(ConfigError, match="cannot be timed layer by layer"):
-        build_table(*small, LatencySettings(compiled=True))
+def test_a_table_of_compiled_networks(
+    small: tuple[nn.Module, Tensor, SearchSpace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each network that is timed whole is compiled once; the layers are timed as they are."""
+    compiled: list[nn.Module] = []
+
+    def compiler(model: nn.Module) -> nn.Module:
+        compiled.append(model)
+        return model
+
+    monkeypatch.setattr(torch, "compile", compiler)
+    monkeypatch.setattr(build, "sweep", lambda *_: ())
+    done: list[tuple[int, int]] = []
+    settings = LatencySettings(compiled=True)
+    effort = Effort.suited(settings, levels=2, rounds=2, runs=1, fitted=3, held_out=2)
+    table = build_table(*small, settings, effort=effort, on_progress=lambda *args: done.append(args))
+    assert len(compiled) == 5
+    steps = 2 * 6 + 5 + 1
+    assert done == [(at, steps) for at in range(1, steps + 1)]
+    assert table.settings.compiled
+    assert np.isfinite(table.held_out.predicted_ms).all()
+    assert Effort.suited(settings).held_out < Effort.suited(SETTINGS).held_out
+
+
+def test_compiled_glue_is_fitted_apart() -> None:
+    """Of a device on which layers take nine tenths of what they take alone, and fusing leaves a third of the rest."""
+    rng = np.random.default_rng(0)
+    layers, glue = rng.uniform(1.0, 4.0, 8), rng.uniform(0.2, 2.0, 8)
+    offset, scale, between = build._coefficients(layers, glue, 0.1 + 0.9 * layers + 0.3 * glue, apart=True)
+    predicted = offset + scale * (layers + between * glue)
+    assert predicted == pytest.approx(0.1 + 0.9 * layers + 0.3 * glue, rel=0.03)
+    assert scale == pytest.approx(0.9, abs=0.05)
+    assert between == pytest.approx(1 / 3, abs=0.1)
+    assert build._coefficients(layers, glue, layers - 0.2 * glue, apart=True)[2] == 0.0
+    assert build._coefficients(layers, glue, layers + glue, apart=False)[2] == 1.0
+
+
+@pytest.mark.slow
+def test_a_table_through_the_real_compiler(small: tuple[nn.Module, Tensor, SearchSpace]) -> None:
+    effort = Effort(levels=2, rounds=1, runs=3, fitted=2, held_out=2)
+    table = build_table(*small, LatencySettings(compiled=True), effort=effort)
+    assert (table.held_out.measured_ms > 0).all()
+
+
+def test_a_table_of_two_inputs() -> None:
+    class Pair(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.left, self.right, self.head = nn.Conv2d(3, 12, 3), nn.Linear(5, 12), nn.Linear(12, 4)
+
+        def forward(self, images: Tensor, facts: Tensor) -> Tensor:
+            return self.head(self.left(images).mean((2, 3)) + self.right(facts))
+
+    example = (torch.rand(1, 3, 8, 8), torch.rand(1, 5))
+    model = Pair().eval()
+    space = SearchSpace.from_module(model, example)
+    effort = Effort(levels=2, rounds=1, runs=1, fitted=2, held_out=2)
+    table = build_table(model, example, space, LatencySettings(batch=2), effort=effort)
+    assert {item.name for item in table.segments if item.is_layer} == {"left", "right", "head"}
+    assert measure_latency(model, example, LatencySettings(batch=2), repeats=2, min_seconds=0.0).median_ms > 0
 
 
 def test_a_table_recovers_a_known_device(
@@ -200,16 +258,16 @@ def test_a_table_recovers_a_known_device(
         return np.stack([0.05 + 1e-3 * one * other for one, other in sizes], axis=1)
 
     def visits(self: object, designed: np.ndarray, whole: np.ndarray, *_: object) -> tuple[np.ndarray, np.ndarray]:
-        _, segments = find_segments(model, images, space.cost, SETTINGS)
+        _, segments = find_segments(model, (images,), space.cost, SETTINGS)
         return parts(segments, designed) + 0.002, 0.97 * parts(segments, whole).sum(axis=1)
 
-    monkeypatch.setattr(build._Visits, "all", visits)
+    monkeypatch.setattr(build.Visits, "all", visits)
     monkeypatch.setattr(build, "sweep", lambda *_: ())
     table = build_table(model, images, space, effort=Effort(levels=5, fitted=8, held_out=30))
     assert table.p90_error < 0.01
     assert len(table.held_out.widths) == 30
     assert table.scale == pytest.approx(0.97, abs=0.03)
-    assert table.multiple == 1
+    assert not overall_advice(table).measured
 
 
 def test_a_table_of_a_real_network(small: tuple[nn.Module, Tensor, SearchSpace]) -> None:

@@ -7,12 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from latency_fixtures import make_space, make_table, noisy, true_ms
+from latency_fixtures import between_ms, make_space, make_table, noisy, true_ms
 
 from autoprune.errors import ConfigError
 from autoprune.latency.attach import attached
 from autoprune.latency.predictor import LatencyModel
-from autoprune.latency.staircase import Staircase
 from autoprune.latency.surface import Surface, alignment
 from autoprune.space.space import SearchSpace
 from autoprune.testing.toy import toy_space
@@ -62,6 +61,15 @@ def test_intercept_and_scale() -> None:
     plain, changed = model_of(space), model_of(space, intercept=0.25, scale=1.5)
     expected = 0.25 + 1.5 * plain.metrics(widths)["latency_ms"]
     assert changed.metrics(widths)["latency_ms"] == pytest.approx(expected, rel=1e-12)
+
+
+def test_what_runs_between_layers_may_count_less() -> None:
+    space = make_space()
+    widths = all_widths(space)[:50]
+    plain, none, half = (model_of(space, between=share).metrics(widths)["latency_ms"] for share in (1.0, 0.0, 0.5))
+    assert half == pytest.approx((plain + none) / 2, rel=1e-9)
+    glue = sum(between_ms(column) for column in widths.T)
+    assert plain - none == pytest.approx(glue, rel=0.05)
 
 
 def test_ceilings_are_never_below_and_grow_with_every_width() -> None:
@@ -145,24 +153,3 @@ def test_surface_of_one_point_and_of_constant_sizes() -> None:
 
 def test_alignment() -> None:
     assert alignment(np.array([1, 2, 6, 8, 24, 16, 48, 64, 0])).tolist() == [1, 2, 2, 8, 8, 16, 16, 32, 32]
-
-
-@pytest.mark.parametrize("vector", [1, 4, 8, 16])
-def test_suggested_multiple_is_the_width_of_the_steps(vector: int) -> None:
-    """Odd widths run a slow path, as kernels do that fill their last vector one by one."""
-    widths = np.arange(33, 65)
-    times = 1.0 + 0.01 * widths + np.where(widths % vector, 0.4, 0.0)
-    steps = Staircase("conv 3x3", "conv", "out", tuple(widths.tolist()), tuple(times.tolist()))
-    assert steps.multiple == vector
-    assert steps.waste(vector) == 0.0
-
-
-def test_the_tables_multiple_is_the_most_that_is_worth_it() -> None:
-    def steps(vector: int, lost: float) -> Staircase:
-        widths = range(33, 65)
-        times = tuple(1.0 + (lost if width % vector else 0.0) for width in widths)
-        return Staircase("conv 3x3", "conv", "out", tuple(widths), times)
-
-    assert replace(make_table(), staircases=()).multiple == 1
-    assert replace(make_table(), staircases=(steps(16, 0.03),)).multiple == 1
-    assert replace(make_table(), staircases=(steps(4, 0.4), steps(8, 0.2), steps(16, 0.03))).multiple == 8
