@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from autoprune.config.loading import load_search
 from autoprune.config.schema import RuleConfig, SearchConfig
+from autoprune.driver.assemble_latency import with_latency
 from autoprune.driver.assemble_memory import with_memory
 from autoprune.driver.assemble_module import PreparedModule
 from autoprune.errors import ConfigError
@@ -110,6 +111,7 @@ def prepare_module(config: SearchConfig, given: Given, progress: Progress) -> Pr
     progress.phase("groups")
     example = given.example if len(given.example) > 1 else given.example[0]
     space = SearchSpace.from_module(given.module, example, config.space.rules)
+    space = with_latency(space, config, progress, lambda: (given.module, example))
     space = with_memory(space, config, progress, lambda: (given.module, example))
     for name, reason in space.left_out.items():
         progress.note(f"group {name} is left out: {reason}")

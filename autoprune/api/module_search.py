@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoprune.api.searching import SearchResult, earlier_search, is_done, output_folder, search_result
@@ -68,6 +69,7 @@ def search_module(
     controller: Mapping[str, Any] | None = None,
     executor: str | Mapping[str, Any] = "serial",
     limits: Mapping[str, Any] | None = None,
+    latency: str | Path | Mapping[str, Any] | None = None,
     seed: int = 0,
     version: str = "",
     store: str | None = None,
@@ -84,13 +86,17 @@ def search_module(
         example_input: the argument (or a tuple of the arguments) of one call, batch first: (1, C, H, W) for images.
         metric: called with a pruned copy in eval mode; returns a number (named ``metric``) or a mapping of names to
             numbers. What it raises fails that trial, with the reason; a value that is not finite makes it DIVERGED.
-        objectives, constraints: as in a launch file, over the metric's names and macs, flops, params, keep_ratio.
+        objectives, constraints: as in a launch file, over the metric's names and macs, flops, params, keep_ratio,
+            weight_bytes, peak_activation_bytes, and latency_ms where ``latency`` is given.
         calibration: batches on which BatchNorm is re-estimated after slicing: each the argument of one call, or a tuple
             of the arguments. None: the statistics of the kept channels stay.
         rules: which widths are allowed, as in a search space file.
         criterion, controller: as in a launch file; a controller such as ``{"kind": "random"}``.
         executor: ``serial`` (in this process), ``ray`` (model, metric and calibration must be picklable), or as in a
             launch file.
+        latency: makes ``latency_ms`` a metric that objectives and constraints may name: the file of a table made with
+            :func:`autoprune.latency.build.build_table`, or ``{"measure": {}}`` as in a launch file, which times the
+            module here before the first trial.
         version: says which ``metric`` this is. Without one, its source does, and measurements are not shared with
             other searches.
 
@@ -114,6 +120,7 @@ def search_module(
             "store": store_url(store),
             **({} if criterion is None else {"evaluator": {"weights": {"kind": "inherit", "criterion": criterion}}}),
             **({} if controller is None else {"controller": dict(controller)}),
+            **({} if latency is None else {"latency": _latency(latency)}),
         },
         rules,
     )
@@ -126,6 +133,10 @@ def search_module(
             _run(opened, prepared, shown)
         found = search_result(opened, config, reused=reused)
     return ModuleSearchResult(**vars(found), prepared=prepared)
+
+
+def _latency(given: str | Path | Mapping[str, Any]) -> dict[str, Any]:
+    return {"table": str(given)} if isinstance(given, str | Path) else dict(given)
 
 
 def _run(store: Any, prepared: PreparedModule, progress: Progress) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from autoprune.config.schema import FunctionData, RayExecutorConfig, SearchConfig
 from autoprune.errors import ConfigError, SearchAborted
 from autoprune.evaluators.custom import FunctionEvaluator, ModuleAssets, make_function_evaluator
+from autoprune.latency.predictor import LatencyModel
 from autoprune.space.decoding import Decoder
 from autoprune.space.space import SearchSpace
 
@@ -31,14 +32,15 @@ class PreparedModule:
 
     @property
     def evaluation_digest(self) -> str:
-        """Of module, function, version and calibration batches.
+        """Of module, function, version and calibration batches, and the latency table if any.
 
         Without a version it holds the search's name as well: two functions with the same text may read other data,
         so their measurements are not shared between searches.
         """
         data = self.config.space.data
         shared = isinstance(data, FunctionData) and data.version
-        text = f"{self.config.evaluation_digest()} {'' if shared else self.config.name}"
+        latency = "".join(f" {item.digest}" for item in self.space.cost.extras if isinstance(item, LatencyModel))
+        text = f"{self.config.evaluation_digest()} {'' if shared else self.config.name}{latency}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @cached_property

@@ -236,3 +236,42 @@ def test_it_runs_in_ray_where_the_function_can_be_pickled(workplace: Path) -> No
     assert result.trials == 4
     best = max(result.front.trials, key=lambda trial: trial.metrics["metric"])
     assert shifted(result.build(best)) == pytest.approx(best.metrics["metric"], rel=1e-5)
+
+
+def test_latency_of_a_module_is_an_objective_and_a_budget(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autoprune.driver.assemble_latency.cache_dir", lambda *parts: workplace / "kept")
+    measure = {"measure": {"clock": "cpu", "levels": 2, "rounds": 1}}
+    objectives, bound = ["metric max", "latency_ms min"], ["latency_ms <= 0.95 * baseline"]
+    result = search(trials=4, objectives=objectives, constraints=bound, latency=measure)
+    baseline = result.record.baseline["latency_ms"]
+    assert all(0 < trial.metrics["latency_ms"] <= 0.95 * baseline for trial in autoprune.trials("maps"))
+
+    (kept,) = (workplace / "kept").glob("*.json")  # such a table can be given as a file, too
+    other = search(name="other", trials=2, objectives=objectives, latency=kept)
+    assert other.record.baseline["latency_ms"] == baseline
+    with pytest.raises(ConfigError, match="nothing provides it"):
+        search(name="third", objectives=objectives)
+
+
+def test_latency_of_a_module_of_two_inputs(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autoprune.driver.assemble_latency.cache_dir", lambda *parts: workplace / "kept")
+
+    class Pair(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.left, self.right, self.head = nn.Linear(6, 12), nn.Linear(5, 12), nn.Linear(12, 2)
+
+        def forward(self, one: Tensor, other: Tensor) -> Tensor:
+            return self.head(torch.relu(self.left(one) + self.right(other)))
+
+    result = autoprune.search_module(
+        Pair(),
+        (torch.zeros(1, 6), torch.zeros(1, 5)),
+        metric=lambda module: float(module(torch.ones(2, 6), torch.ones(2, 5)).detach().sum()),
+        name="pair",
+        trials=2,
+        objectives=["metric max", "latency_ms min"],
+        controller={"kind": "random"},
+        latency={"measure": {"clock": "cpu", "levels": 2, "rounds": 1}},
+    )
+    assert result.record.baseline["latency_ms"] > 0
