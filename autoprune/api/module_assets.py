@@ -118,7 +118,7 @@ def prepare_module(config: SearchConfig, given: Given, progress: Progress) -> Pr
     decoder = Decoder(
         space, config.parsed_constraints(), objectives=config.parsed_objectives(), tolerance=config.budget_tolerance
     )
-    criterion = criteria.get(config.evaluator.weights.criterion, seed=config.seed)
+    criterion = criteria.get(config.evaluator.criterion, seed=config.seed)
     assets = ModuleAssets(
         given.module, space.groups, rank(given.module, space.groups, criterion), given.calibration, given.metric
     )
@@ -138,7 +138,7 @@ def with_model(prepared: PreparedModule, model: nn.Module) -> FunctionEvaluator:
         )
     module = _copied(model)
     config = prepared.config
-    criterion = criteria.get(config.evaluator.weights.criterion, seed=config.seed)
+    criterion = criteria.get(config.evaluator.criterion, seed=config.seed)
     ranking = rank(module, prepared.space.groups, criterion)
     return make_function_evaluator(replace(prepared.assets, module=module, ranking=ranking))
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from autoprune.config.strict import Strict
+from autoprune.errors import ConfigError
 
-__all__ = ["EvaluatorConfig", "InheritWeights"]
+__all__ = ["EvaluatorConfig", "HypernetRecipe", "HypernetWeights", "InheritWeights", "WeightsConfig", "resolved"]
 
 
 class InheritWeights(Strict):
@@ -19,11 +20,88 @@ class InheritWeights(Strict):
     """How channels are ranked: by the weights that make and read them (``group_*``), or only those that make them."""
 
 
+class HypernetRecipe(Strict):
+    """How the hypernetwork is trained; what is null is as in the space's ``base.recipe``."""
+
+    epochs: int | None = Field(None, ge=1)
+    """Null: a quarter of ``base.recipe.epochs``, as in the paper, and at least one."""
+    batch_size: int | None = Field(None, ge=1)
+    lr: float | None = Field(None, gt=0)
+    weight_decay: float | None = Field(None, ge=0)
+    label_smoothing: float | None = Field(None, ge=0, lt=1)
+    warmup: float | None = Field(None, ge=0, lt=1)
+    augment: Literal["none", "crop_flip", "crop"] | None = None
+    dtype: Literal["auto", "float32", "bfloat16"] | None = None
+    seed: int | None = None
+
+
+class HypernetWeights(Strict):
+    """Weights that a hypernetwork makes for the candidate's widths (MetaPruning). It is trained once a space."""
+
+    kind: Literal["hypernet"]
+    hidden: int = Field(32, ge=1)
+    """Hidden units of each convolution's generator; its size is so many times that of the convolution."""
+    rank: int | None = Field(None, ge=1)
+    """Rank of what each hidden unit adds to a kernel, for networks whose generators would not fit; null: full."""
+    init: Literal["base", "random"] = "base"
+    """Where its training starts: at the trained base model, its channels in the order of their importance, or at
+    random weights, as in the paper."""
+    recipe: HypernetRecipe = HypernetRecipe()
+    checkpoint: str | None = None
+    """A hypernetwork that was trained elsewhere: the file that ``autoprune prepare`` names."""
+
+    @model_validator(mode="after")
+    def _trained_or_read(self) -> HypernetWeights:
+        if self.checkpoint is not None and self.recipe != HypernetRecipe():
+            raise ValueError("a recipe has no effect beside a checkpoint: give one of them")
+        return self
+
+
+WeightsConfig = Annotated[InheritWeights | HypernetWeights, Field(discriminator="kind")]
+
+
 class EvaluatorConfig(Strict):
-    weights: InheritWeights = InheritWeights()
+    weights: WeightsConfig = InheritWeights()
     calibration_images: int = Field(1000, ge=0)
     """Training images for re-estimating BatchNorm after slicing; 0 leaves the inherited statistics."""
     validation_images: int = Field(2000, ge=1)
     """Images of the search-val split that each candidate is scored on."""
     batch_size: int = Field(250, ge=1)
     """Images of one calibration batch, and between two estimates of a trial."""
+
+    @field_validator("weights", mode="before")
+    @classmethod
+    def _inherited(cls, value: Any) -> Any:
+        """``weights: {criterion: l1}`` needs no kind."""
+        return {"kind": "inherit", **value} if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _calibrates(self) -> EvaluatorConfig:
+        if isinstance(self.weights, HypernetWeights) and not self.calibration_images:
+            raise ValueError("calibration_images must be at least 1: weights of a hypernetwork come without statistics")
+        return self
+
+    @property
+    def criterion(self) -> str:
+        """How inherited channels are ranked. Raises ConfigError where a hypernetwork makes the weights."""
+        if isinstance(self.weights, InheritWeights):
+            return self.weights.criterion
+        raise ConfigError("weights of a hypernetwork have no criterion.", "Set evaluator.weights.kind to inherit.")
+
+
+def resolved(search: Any) -> Any:
+    """A launch file's content in which ``controller: {kind: metapruning}`` is written out.
+
+    It is evolution with the paper's constants, over weights of a hypernetwork unless others are given.
+    """
+    controller = search.get("controller") if isinstance(search, dict) else None
+    if not isinstance(controller, dict) or controller.get("kind") != "metapruning":
+        return search
+    evaluator = search.get("evaluator", {})
+    if isinstance(evaluator, dict):
+        evaluator = {"weights": {"kind": "hypernet"}, **evaluator}
+    return {
+        **search,
+        "controller": {**controller, "kind": "evolution", "preset": "metapruning"},
+        "evaluator": evaluator,
+    }

@@ -22,7 +22,7 @@ from autoprune.config.controllers import (
     RandomControllerConfig,
     UniformControllerConfig,
 )
-from autoprune.config.evaluation import EvaluatorConfig, InheritWeights
+from autoprune.config.evaluation import EvaluatorConfig, HypernetWeights, InheritWeights, resolved
 from autoprune.config.expressions import parse_constraint, parse_objective
 from autoprune.config.latency import LatencyConfig
 from autoprune.config.strict import Strict as _Strict
@@ -43,6 +43,7 @@ __all__ = [
     "FileData",
     "FileModel",
     "FunctionData",
+    "HypernetWeights",
     "ImageFolderData",
     "InheritWeights",
     "LimitsConfig",
@@ -307,6 +308,11 @@ class SearchConfig(_Strict):
     """The report goes to ``<output>/<name>/``."""
     seed: int = Field(0, ge=0)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _metapruning(cls, value: Any) -> Any:
+        return resolved(value)
+
     @field_validator("objectives")
     @classmethod
     def _objectives(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -333,6 +339,14 @@ class SearchConfig(_Strict):
             raise ValueError(
                 "racing needs the objective 'top1 max', and beside it none but costs that are known beforehand "
                 f"({', '.join(known)}), got {', '.join(self.objectives)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _has_images(self) -> SearchConfig:
+        if isinstance(self.evaluator.weights, HypernetWeights) and isinstance(self.space.data, FunctionData):
+            raise ValueError(
+                "weights of a hypernetwork need a data set to train it on; a search over a module in hand has none"
             )
         return self
 

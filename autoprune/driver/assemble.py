@@ -19,11 +19,13 @@ from autoprune.controllers import registry as controllers
 from autoprune.data import sources
 from autoprune.data.dataset import Dataset, Split
 from autoprune.data.shapes import shape_and_classes
+from autoprune.driver.assemble_hypernet import trained_hypernet
 from autoprune.driver.assemble_latency import with_latency
 from autoprune.driver.assemble_memory import with_memory
 from autoprune.errors import SearchAborted
 from autoprune.evaluators.assets import Assets
 from autoprune.evaluators.evaluator import PruneEvaluator, make_evaluator
+from autoprune.hypernet.training import TrainedHypernet
 from autoprune.latency.predictor import LatencyModel
 from autoprune.models import registry
 from autoprune.pruning import criteria
@@ -50,20 +52,22 @@ class Prepared:
     base: BaseModel
     space: SearchSpace
     decoder: Decoder
+    hypernet: TrainedHypernet | None = None
+    """Where candidates get their weights from; None: they inherit those of the base."""
 
     @property
     def evaluation_digest(self) -> str:
         """Of the evaluation settings, and of what paths do not tell: base weights, images, the latency table if any."""
         images = f"{self.dataset.train.digest} {self.dataset.search_val.digest}"
         latency = "".join(f" {item.digest}" for item in self.space.cost.extras if isinstance(item, LatencyModel))
-        text = f"{self.config.evaluation_digest()} {self.base.digest} {images}{latency}"
+        made = "" if self.hypernet is None else f" {self.hypernet.digest}"
+        text = f"{self.config.evaluation_digest()} {self.base.digest} {images}{latency}{made}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @cached_property
     def assets(self) -> Assets:
         """What workers are built from. The ranking depends on the checkpoint only, so it is computed once, here."""
         evaluation = self.config.evaluator
-        criterion = criteria.get(evaluation.weights.criterion, seed=self.config.seed)
         search_val, train = self.dataset.search_val, self.dataset.train
         scored = search_val.take(evaluation.validation_images, self.config.seed)
         calibration = train.take(evaluation.calibration_images, self.config.seed)
@@ -71,16 +75,20 @@ class Prepared:
             model=self.config.space.model,
             num_classes=self.dataset.num_classes,
             in_channels=self.dataset.image_shape[0],
-            state={name: tensor.numpy() for name, tensor in self.base.module.state_dict().items()},
+            state=_arrays(self.base.module),
             groups=self.space.groups,
-            ranking=rank(self.base.module, self.space.groups, criterion),
+            ranking={} if self.hypernet else self._ranking(evaluation.criterion),
             calibration_images=np.ascontiguousarray(calibration.images),
             images=np.ascontiguousarray(scored.images),
             labels=np.ascontiguousarray(scored.labels),
             mean=self.dataset.mean,
             std=self.dataset.std,
             config=evaluation,
+            hypernet=None if self.hypernet is None else _arrays(self.hypernet.network),
         )
+
+    def _ranking(self, criterion: str) -> dict[str, np.ndarray]:
+        return rank(self.base.module, self.space.groups, criteria.get(criterion, seed=self.config.seed))
 
     @cached_property
     def evaluator(self) -> PruneEvaluator:
@@ -125,7 +133,8 @@ class Prepared:
 
 
 def prepare(config: SearchConfig, progress: Progress) -> Prepared:
-    """Find the model's groups and check that the budgets can be met; then load the data and train or load the base.
+    """Find the model's groups and check that the budgets can be met; then load the data and train or load the base, and
+    the hypernetwork where the weights come from one.
 
     In this order, so that what the user must mend is said before any long work. Raises ConfigError for that, and
     NothingFeasible when a budget is out of reach.
@@ -143,7 +152,13 @@ def prepare(config: SearchConfig, progress: Progress) -> Prepared:
     )
     progress.phase("data")
     dataset = sources.load(config.space.data, seed=config.seed, on_progress=_counting(progress))
-    return Prepared(config, dataset, _base(config, dataset, progress), space, decoder)
+    base = _base(config, dataset, progress)
+    made = trained_hypernet(config, space, dataset, base, progress)
+    return Prepared(config, dataset, base, space, decoder, made)
+
+
+def _arrays(module: nn.Module) -> dict[str, np.ndarray]:
+    return {name: tensor.numpy() for name, tensor in module.state_dict().items()}
 
 
 def make_space(config: SpaceConfig) -> SearchSpace:

@@ -19,7 +19,7 @@ __all__ = ["Assets", "base_module", "shared_tensor"]
 
 @dataclass(frozen=True)
 class Assets:
-    """The base model, the ranking of its channels, and the images to measure on.
+    """The base model, where candidates get their weights from, and the images to measure on.
 
     Images are uint8 (N, C, H, W), labels int64 (N,), ``mean`` and ``std`` are per channel, for pixels in [0, 1].
     """
@@ -30,12 +30,15 @@ class Assets:
     state: Mapping[str, np.ndarray]
     groups: tuple[ChannelGroup, ...]
     ranking: Mapping[str, np.ndarray]
+    """Units of each group, best first; empty where a hypernetwork makes the weights."""
     calibration_images: np.ndarray
     images: np.ndarray
     labels: np.ndarray
     mean: tuple[float, ...]
     std: tuple[float, ...]
     config: EvaluatorConfig
+    hypernet: Mapping[str, np.ndarray] | None = None
+    """``state_dict`` of the hypernetwork that makes the candidates' weights; None: they inherit the base model's."""
 
 
 def base_module(assets: Assets) -> nn.Module:

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from autoprune.evaluators.assets import Assets, base_module, shared_tensor
+from autoprune.evaluators.hypernet import HypernetSource
 from autoprune.evaluators.inherit import InheritSource
 from autoprune.evaluators.networks import Network, Networks
+from autoprune.protocols import WeightSource
 from autoprune.training.scoring import normalise
 from autoprune.types import Candidate, Measurement
 
@@ -28,7 +30,8 @@ class PruneEvaluator:
 
     def __init__(self, assets: Assets) -> None:
         base = base_module(assets).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._source = InheritSource(base, assets.groups, assets.ranking)
+        self._source = _source(base, assets)
+        self._inherits = assets.hypernet is None
         self._groups = assets.groups
         self._calibration = shared_tensor(assets.calibration_images)
         self._images = shared_tensor(assets.images)
@@ -81,9 +84,11 @@ class PruneEvaluator:
         return Measurement({"top1": top1, "loss": mean_loss}, seen, elapsed, final, timings)
 
     def _calibration_batches(self, candidate: Candidate) -> Iterator[Tensor]:
-        """None at full width: the base model's own statistics are right for it, and it stays what the user trained."""
+        """None at full width where weights are inherited: the base model's own statistics are right for it, and it
+        stays what the user trained.
+        """
         full = all(candidate.widths.get(group.name, group.channels) == group.channels for group in self._groups)
-        return iter(()) if full else self._batches(self._calibration)
+        return iter(()) if full and self._inherits else self._batches(self._calibration)
 
     def _batches(self, images: Tensor) -> Iterator[Tensor]:
         for batch in images.split(self._batch) if len(images) else ():  # split gives an empty tensor one empty part
@@ -91,6 +96,13 @@ class PruneEvaluator:
 
     def _normalised(self, images: Tensor) -> Tensor:
         return normalise(images, self._mean, self._std)
+
+
+def _source(base: nn.Module, assets: Assets) -> WeightSource:
+    if assets.hypernet is None:
+        return InheritSource(base, assets.groups, assets.ranking)
+    state = {name: shared_tensor(array) for name, array in assets.hypernet.items()}
+    return HypernetSource(base, assets.groups, state)
 
 
 def make_evaluator(assets: Assets) -> PruneEvaluator:

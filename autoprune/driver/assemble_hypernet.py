@@ -1,0 +1,57 @@
+"""Composition of the hypernetwork that makes the weights of a search's candidates."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from autoprune.config.schema import HypernetWeights, SearchConfig
+from autoprune.controllers.drawing import Aim, draw
+from autoprune.data.dataset import Dataset
+from autoprune.hypernet.footprint import footprint, require_memory
+from autoprune.hypernet.training import Draw, Task, TrainedHypernet, hypernet, hypernet_recipe, is_cached
+from autoprune.protocols import Progress
+from autoprune.space.decoding import Decoder
+from autoprune.space.space import SearchSpace
+from autoprune.training.base import BaseModel
+from autoprune.training.loop import EpochReport
+from autoprune.types import Candidate
+
+__all__ = ["trained_hypernet"]
+
+
+def trained_hypernet(
+    config: SearchConfig, space: SearchSpace, dataset: Dataset, base: BaseModel, progress: Progress
+) -> TrainedHypernet | None:
+    """Read, or trained now; None where the search needs none.
+
+    It is trained over the whole space, not only within the search's budgets, so that searches under other budgets use
+    the same one. Raises what :func:`autoprune.hypernet.training.hypernet` raises, and ConfigError when the machine has
+    too little memory for it.
+    """
+    weights = config.evaluator.weights
+    if not isinstance(weights, HypernetWeights):
+        return None
+    decoder = Decoder(space, ())
+    task = Task(config.space, weights, space, dataset, base, _drawing(space, decoder), _middle(space, decoder))
+    training = weights.checkpoint is None and not is_cached(task)
+    progress.phase("hypernet", hypernet_recipe(config.space, weights).epochs if training else None)
+    if training:
+        size = footprint(base.module, space.groups, weights)
+        progress.note(f"the hypernetwork has {size}")
+        require_memory(size, weights)
+
+    def on_epoch(report: EpochReport) -> None:
+        progress.advance(f"loss {report.loss:.3f}, half of the MACs: search-val top1 {100 * report.val_top1:.2f} %")
+
+    return hypernet(task, on_epoch=on_epoch)
+
+
+def _drawing(space: SearchSpace, decoder: Decoder) -> Draw:
+    """As random search draws: proportions, and the share of the reachable MACs, each uniform."""
+    aim = Aim(decoder, ())
+    return lambda seed, step: draw(space, aim, np.random.default_rng((seed, step)))
+
+
+def _middle(space: SearchSpace, decoder: Decoder) -> Candidate:
+    """Equal keep_ratios at half of the MACs, or as near as the space allows."""
+    return decoder.decode_to(space.uniform(0.7), "macs", 0.5 * space.cost.baseline["macs"])
