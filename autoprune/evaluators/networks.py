@@ -29,7 +29,7 @@ _TOLERANCE = 1e-3
 """Of the largest logit. Rounding stays far below it; a wrong program does not."""
 _NARROW = 64
 """Channels up to which float32 kernels of our own beat torch's in bfloat16, where the processor has both: candidates of
-ResNet-20 (median 32) took 0.58 of its time, of VGG-16 (median 512) 1.5 times as long."""
+ResNet-20 (median 32) took 0.58 of its time, of VGG-16 (median 256) 1.5 times as long."""
 
 
 class Network(Protocol):

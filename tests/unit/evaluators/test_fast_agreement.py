@@ -8,6 +8,7 @@ import torch
 
 from autoprune.config.schema import BuiltinModel, DigitsData, EvaluatorConfig
 from autoprune.data import sources
+from autoprune.evaluators import networks
 from autoprune.evaluators.assets import Assets
 from autoprune.evaluators.evaluator import make_evaluator
 from autoprune.evaluators.fast import FastNetwork
@@ -47,6 +48,7 @@ def test_top1_of_each_candidate_is_within_half_a_point_of_float32(
     assets: Assets, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AUTOPRUNE_NATIVE", "0")
+    monkeypatch.setattr(networks, "autocast_dtype", lambda wanted, device: None)
     fast, plain = make_evaluator(assets), make_evaluator(assets)
     plain.networks.program = None
     generator = np.random.default_rng(0)

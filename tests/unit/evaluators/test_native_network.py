@@ -171,6 +171,15 @@ def test_it_is_not_chosen_where_it_does_not_agree(monkeypatch: pytest.MonkeyPatc
     assert isinstance(chosen(model, torch.randn(9, 3, 32, 32)).network(model), FastNetwork)
 
 
+@pytest.mark.parametrize(("name", "kind"), [("resnet20", NativeNetwork), ("vgg16_bn", FastNetwork)])
+def test_beside_native_bfloat16_only_narrow_networks_get_it(
+    name: str, kind: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(networks, "autocast_dtype", lambda *_: torch.bfloat16)
+    model = scrambled(MODELS[name])
+    assert isinstance(chosen(model, torch.randn(9, 3, 32, 32)).network(model), kind)
+
+
 def test_grouped_convolutions_are_left_to_torch() -> None:
     model = scrambled(builtin("mobilenet_v2"))
     program = find_program(model)
