@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    model_serializer,
+    model_validator,
+)
 
 from autoprune.config.strict import Strict
+from autoprune.errors import did_you_mean
 
 __all__ = [
     "AmcControllerConfig",
@@ -35,16 +43,53 @@ class RandomControllerConfig(Strict):
     """The first so many proposals are uniform widths."""
 
 
+_SAMPLER_KEYS = {
+    "population": ("nsga2", "nsga3", "cmaes"),
+    "startup_trials": ("tpe", "gp"),
+    "window": ("tpe", "gp"),
+}
+
+
 class OptunaControllerConfig(Strict):
     """A sampler of Optuna, in memory; the store is the only record."""
 
     kind: Literal["optuna"] = "optuna"
-    sampler: Literal["tpe", "nsga2", "random"] = "tpe"
+    sampler: Literal["tpe", "nsga2", "nsga3", "cmaes", "gp", "qmc", "random"] = "tpe"
+    """``cmaes`` follows one objective, the others up to three."""
     population: int = Field(20, ge=2)
-    """``nsga2``: population size."""
+    """``nsga2``, ``nsga3``, ``cmaes`` (10 there, unless given): trials of a generation. What else runs at the same time
+    is measured and counts for the front, but later generations do not descend from it."""
     startup_trials: int = Field(16, ge=0)
-    """``tpe``: random proposals before the model takes over."""
+    """``tpe``, ``gp``: random proposals before the model takes over."""
+    window: int | None = Field(None, ge=8)
+    """``tpe``, ``gp``: how many finished trials the model is fitted to, half of them the best, half the latest of the
+    others; null: 250 (``tpe``), 60 (``gp``)."""
     seed_uniform: int = Field(5, ge=0)
+    """The first so many proposals are uniform widths."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_sampler(cls, value: Any) -> Any:
+        sampler = value.get("sampler", "tpe") if isinstance(value, dict) else "tpe"
+        samplers = get_args(cls.model_fields["sampler"].annotation)
+        if isinstance(sampler, str) and sampler not in samplers:
+            raise ValueError(f"there is no sampler {sampler!r}. {did_you_mean(sampler, samplers)}")
+        return {"population": 10, **value} if sampler == "cmaes" else value
+
+    @model_validator(mode="after")
+    def _keys_of_the_sampler(self) -> OptunaControllerConfig:
+        for key, owners in _SAMPLER_KEYS.items():
+            if self.sampler not in owners and getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"{key} is a key of {' and '.join(owners)}; sampler {self.sampler} has none")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_new_keys(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Searches from before there was a window keep their digest."""
+        content: dict[str, Any] = serialise(self)
+        if self.window is None:
+            del content["window"]
+        return content
 
 
 _PRESETS: dict[str, dict[str, Any]] = {
@@ -149,6 +194,17 @@ class RegressionControllerConfig(Strict):
     """How far from the most likely function one is drawn, as a multiple of what the trials leave uncertain."""
 
 
+def _serves(config: Any, info: ValidationInfo) -> Any:
+    """That the controller can follow the search's objectives, which are validated before it."""
+    objectives = (info.data or {}).get("objectives", ())
+    if getattr(config, "sampler", None) == "cmaes" and len(objectives) > 1:
+        raise ValueError(
+            f"sampler cmaes follows one objective, got {len(objectives)} ({', '.join(objectives)}). Make the others "
+            "constraints ('macs <= 0.5 * baseline'), or take nsga2, nsga3, tpe, gp, qmc or random"
+        )
+    return config
+
+
 ControllerConfig = Annotated[
     UniformControllerConfig
     | RandomControllerConfig
@@ -159,4 +215,5 @@ ControllerConfig = Annotated[
     | EagleEyeControllerConfig
     | AmcControllerConfig,
     Field(discriminator="kind"),
+    AfterValidator(_serves),
 ]

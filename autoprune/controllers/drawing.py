@@ -110,6 +110,9 @@ class Proposed:
     def restore(self, history: Iterable[Trial]) -> None:
         self._digests = {trial.candidate.digest for trial in history}
 
+    def __contains__(self, candidate: Candidate) -> bool:
+        return candidate.digest in self._digests
+
     @property
     def everything(self) -> bool:
         """The whole space has been proposed."""

@@ -6,6 +6,7 @@ import logging
 import subprocess
 import sys
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -74,6 +75,27 @@ class TestNsga2(Registered):
     config = OptunaControllerConfig(sampler="nsga2", population=6, seed_uniform=3)
 
 
+class TestNsga3(Registered):
+    config = OptunaControllerConfig(sampler="nsga3", population=6, seed_uniform=3)
+
+
+class TestGp(Registered):
+    config = OptunaControllerConfig(sampler="gp", startup_trials=15, seed_uniform=3)
+
+
+class TestCmaEs(ControllerContract):
+    """Its searches have one objective."""
+
+    def make(self, search: ToySearch, decoder: Decoder, seed: int) -> Controller:
+        config = OptunaControllerConfig(sampler="cmaes", population=6, seed_uniform=3)
+        one = search.objectives[:1]
+        return make(config, space=search.space, decoder=decoder, objectives=one, trials=self.trials, seed=seed)
+
+
+class TestQmc(Registered):
+    config = OptunaControllerConfig(sampler="qmc", seed_uniform=3)
+
+
 class TestOptunaRandom(Registered):
     config = OptunaControllerConfig(sampler="random", seed_uniform=0)
 
@@ -111,7 +133,7 @@ def test_every_kind_is_under_contract() -> None:
     kinds = {cls.config.kind for cls in Registered.__subclasses__()}
     samplers = {cls.config.sampler for cls in Registered.__subclasses__() if cls.config.kind == "optuna"}
     assert kinds == set(names())
-    assert samplers == {"tpe", "nsga2", "random"}
+    assert samplers | {"cmaes"} == set(get_args(OptunaControllerConfig.model_fields["sampler"].annotation))
 
 
 # --- uniform ---------------------------------------------------------------------------------------------------------
@@ -170,8 +192,16 @@ def test_random_does_not_repeat_itself_while_something_is_new() -> None:
 # --- optuna ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
-def test_search_beats_random_on_a_toy(sampler: str) -> None:
+@pytest.mark.parametrize(
+    "config",
+    [
+        OptunaControllerConfig(sampler="tpe"),
+        OptunaControllerConfig(sampler="nsga2", population=15),
+        OptunaControllerConfig(sampler="cmaes"),
+    ],
+    ids=lambda config: str(config.sampler),
+)
+def test_search_beats_random_on_a_toy(config: OptunaControllerConfig) -> None:
     """The best accuracy at a fixed budget after 60 trials, median of three seeds."""
     search = ToySearch(
         toy_space((32,) * 6, multiple=2, floor=0.1),
@@ -183,8 +213,7 @@ def test_search_beats_random_on_a_toy(sampler: str) -> None:
         runs = [drive(controller_of(config, search, seed=seed), search, 0, 60) for seed in range(3)]
         return float(np.median([max(trial.metrics["top1"] for trial in run) for run in runs]))
 
-    guided = best(OptunaControllerConfig(sampler=sampler, population=15))  # type: ignore[arg-type]
-    assert guided > best(RandomControllerConfig()) + 0.005
+    assert best(config) > best(RandomControllerConfig()) + 0.005
 
 
 def test_nsga2_generation_travels_in_the_note() -> None:
