@@ -1,6 +1,7 @@
 """autoprune: give it a trained network and a budget; it searches how many channels each layer should keep.
 
     search, resume, report          run a search from a launch file, go on with it, write its report
+    prepare                         the trainings that come before a search: base model, hypernetwork
     search_module                   search a module in hand by a function of your own
     searches, trials, front, select query the store: what ran, the Pareto front, the model that fits the budgets
     history                         how the hypervolume of the front grew, trial by trial
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         history,
         latency_table,
         load_model,
+        prepare,
         report,
         resume,
         search,
@@ -60,6 +62,7 @@ _HOMES = {
             "history",
             "latency_table",
             "load_model",
+            "prepare",
             "report",
             "resume",
             "search",
@@ -98,6 +101,7 @@ __all__ = [
     "latency_table",
     "load_model",
     "measure_latency",
+    "prepare",
     "report",
     "resume",
     "search",

@@ -10,6 +10,7 @@ from autoprune.api.export_bench import ExportBench, bench_export
 from autoprune.api.latency import latency_table
 from autoprune.api.models import SpaceReport, export, export_module, load_model, space
 from autoprune.api.module_search import ModuleSearchResult, search_module
+from autoprune.api.preparing import PreparedNetwork, prepare
 from autoprune.api.queries import front, history, plot, report, searches, select, trials
 from autoprune.api.searching import SearchResult, resume, search
 
@@ -17,6 +18,7 @@ __all__ = [
     "ControllerBenchmarkResult",
     "ExportBench",
     "ModuleSearchResult",
+    "PreparedNetwork",
     "SearchResult",
     "SpaceReport",
     "bench_export",
@@ -28,6 +30,7 @@ __all__ = [
     "latency_table",
     "load_model",
     "plot",
+    "prepare",
     "report",
     "resume",
     "search",

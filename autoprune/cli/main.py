@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from autoprune.cli import bench, bench_export, benchmark_controllers, failures, latency, models, query, run
+from autoprune.cli import bench, bench_export, benchmark_controllers, failures, latency, models, prepare, query, run
 
 __all__ = ["app", "main"]
 
@@ -48,6 +48,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 run.register(app)
+prepare.register(app)
 query.register(app)
 models.register(app)
 latency.register(app)

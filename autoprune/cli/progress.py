@@ -26,6 +26,7 @@ _AS_GOOD = 0.01
 _TITLES = {
     "data": "preparing data",
     "base": "base model",
+    "hypernet": "hypernetwork",
     "groups": "finding prunable groups",
     "baseline": "measuring the baseline",
     "search": "searching",

@@ -22,7 +22,7 @@ from autoprune.training.cache import TrainedCache
 from autoprune.training.cached import train_cached
 from autoprune.training.loop import EpochReport, Trainer
 
-__all__ = ["BASE_CACHE", "BaseModel", "base_key", "base_model", "fresh_model", "model_identity"]
+__all__ = ["BASE_CACHE", "BaseModel", "base_key", "base_model", "base_path", "fresh_model", "model_identity"]
 
 _VERSION = 1
 """Raised whenever a change of the code would train other weights from the same configuration."""
@@ -70,6 +70,12 @@ def base_model(
         model.load_state_dict(cached[0])
     seconds = spent + time.perf_counter() - started
     return BaseModel(model.eval(), state_digest(model.state_dict()), trained, seconds)
+
+
+def base_path(space: SpaceConfig, dataset: Dataset) -> Path:
+    """The file that :func:`base_model` reads: the checkpoint, or the one in the cache."""
+    checkpoint = space.base.checkpoint
+    return Path(checkpoint).expanduser() if checkpoint else BASE_CACHE.path(base_key(space, dataset))
 
 
 def base_key(space: SpaceConfig, dataset: Dataset) -> str:
