@@ -108,7 +108,9 @@ _PRESETS: dict[str, dict[str, Any]] = {
 class EvolutionControllerConfig(Strict):
     """Steady-state evolution within the budgets; non-dominated sorting where there are several objectives."""
 
-    kind: Literal["evolution"] = "evolution"
+    kind: Literal["evolution", "metapruning"] = "evolution"
+    """``metapruning`` is short for ``evolution`` with that preset, and weights of a hypernetwork unless others are
+    given."""
     preset: Literal["metapruning"] | None = None
     """``metapruning``: the paper's constants (population 50, parents 10, mutation 0.1 a gene, half of the children
     crossed, random start, width indices as genes); keys given beside it win."""
@@ -134,6 +136,8 @@ class EvolutionControllerConfig(Strict):
     @model_validator(mode="before")
     @classmethod
     def _preset(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("kind") == "metapruning":
+            value = {**value, "kind": "evolution", "preset": "metapruning"}
         preset = value.get("preset") if isinstance(value, dict) else None
         return {**_PRESETS[preset], **value} if isinstance(preset, str) and preset in _PRESETS else value
 
@@ -172,15 +176,16 @@ class AmcControllerConfig(Strict):
 
     kind: Literal["amc"] = "amc"
     mode: Literal["fixed", "paper"] = "fixed"
-    """``paper``: as in the released code, with its known defects; ``fixed``: without them."""
+    """``paper``: as in the released code, with its known defects; ``fixed``: without them, with actions relative to the
+    budget and the reward split over the steps."""
     episodes: int | None = Field(None, ge=1)
     """Trials over which exploration fades; null: ``limits.trials`` when the search begins."""
     warmup: int | None = Field(None, ge=1)
-    """Episodes of random actions; null: 100 (``paper``), or a quarter of the episodes, at most 100 (``fixed``)."""
+    """Episodes of random actions; null: 100 (``paper``), or a quarter of the episodes, at most 10 (``fixed``)."""
     hidden: int | None = Field(None, ge=1)
     """Units of the two hidden layers; null: 300 (``paper``) or 32 (``fixed``)."""
     updates: int | None = Field(None, ge=0)
-    """Gradient steps after an episode; null: one (``paper``) or two (``fixed``) a group."""
+    """Gradient steps after an episode; null: one a group (``paper``), or eight (``fixed``)."""
     seed_uniform: int = Field(5, ge=0)
     """``fixed``: the first so many proposals are uniform widths."""
 

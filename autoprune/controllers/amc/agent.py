@@ -39,38 +39,29 @@ class Agent:
         rng: np.random.Generator,
         tau: float = 0.01,
         discount: float = 1.0,
-        restraint: float = 0.0,
     ) -> None:
-        """``rates``: the learning rates of actor and critic; ``tau``: how far the targets follow in one update;
-        ``restraint``: pulls the actor's logits to 0, since a saturated sigmoid passes on no gradient and stays so."""
+        """``rates``: the learning rates of actor and critic; ``tau``: how far the targets follow in one update."""
         self.actor = Perceptron(features, hidden, sigmoid=True, rng=rng)
         self.critic = Perceptron(features + 1, hidden, sigmoid=False, rng=rng)
         self._actor_target, self._critic_target = self.actor.copy(), self.critic.copy()
         self._actor_adam = Adam(self.actor.parameters, rates[0])
         self._critic_adam = Adam(self.critic.parameters, rates[1])
         self._tau, self._discount = np.float32(tau), np.float32(discount)
-        self._restraint = np.float32(restraint)
 
     def act(self, state: np.ndarray) -> float:
         """State (S,) -> the share to keep, in (0, 1)."""
         return float(self.actor(state[None].astype(np.float32))[0, 0])
 
     def update(self, batch: Batch) -> None:
-        """One gradient step of the critic, one of the actor, one step of both targets (where there is a discount)."""
+        """One gradient step of the critic, one of the actor, one step of both targets."""
         count = np.float32(len(batch.states))
-        aim = batch.rewards
-        if self._discount:
-            ahead = self._critic_target(np.hstack([batch.after, self._actor_target(batch.after)]))
-            aim = aim + self._discount * batch.goes_on * ahead
+        ahead = self._critic_target(np.hstack([batch.after, self._actor_target(batch.after)]))
+        aim = batch.rewards + self._discount * batch.goes_on * ahead
         outputs = self.critic.forward(np.hstack([batch.states, batch.actions]))
         self._critic_adam.step(self.critic.backward(outputs, 2 * (outputs[-1] - aim) / count)[0])
         decided = self.actor.forward(batch.states)
         outputs = self.critic.forward(np.hstack([batch.states, decided[-1]]))
         _, slope = self.critic.backward(outputs, np.full_like(outputs[-1], -1 / count))
-        share = np.clip(decided[-1], np.float32(1e-4), np.float32(1 - 1e-4))
-        pull = self._restraint * np.log(share / (1 - share)) / (share * (1 - share)) / count
-        self._actor_adam.step(self.actor.backward(decided, slope[:, -1:] + pull)[0])
-        if not self._discount:
-            return  # the targets are for looking ahead
+        self._actor_adam.step(self.actor.backward(decided, slope[:, -1:])[0])
         for target, source in ((self._actor_target, self.actor), (self._critic_target, self.critic)):
             target.parameters += self._tau * (source.parameters - target.parameters)

@@ -1,4 +1,4 @@
-"""One trial is one episode; the agent is a function of the history, which is replayed on resume."""
+"""One trial is one episode; what the agent has learnt is saved now and then, and the rest learnt again on resume."""
 
 from __future__ import annotations
 
@@ -9,12 +9,9 @@ from typing import Any
 import numpy as np
 
 from autoprune.config.controllers import AmcControllerConfig
-from autoprune.controllers.amc.agent import Agent
-from autoprune.controllers.amc.exploration import truncated_normal
-from autoprune.controllers.amc.modes import constants
-from autoprune.controllers.amc.replay import Replay
-from autoprune.controllers.amc.states import States
-from autoprune.controllers.amc.wall import Wall
+from autoprune.controllers.amc.fixed import FixedEpisodes
+from autoprune.controllers.amc.modes import Episodes, constants
+from autoprune.controllers.amc.paper import PaperEpisodes
 from autoprune.controllers.drawing import Aim, Proposed, draw
 from autoprune.controllers.observed import Losses, measured
 from autoprune.controllers.uniform import UNIFORM, uniform_widths
@@ -25,16 +22,18 @@ __all__ = ["AmcController"]
 
 _TRIES = 4
 _DRAWS = 16
+_SAVE_EVERY = 100
+"""Episodes from one saving of the networks to the next."""
 
 
 class AmcController:
     """Proposals depend on (seed, number) and on the trials told before, in their order; learning happens in ``tell``.
 
-    The reward is the first objective that only a measurement tells. Where no budget is to be filled, each episode is
-    given a cost of its own, drawn uniformly from the reachable range. Whatever an episode decides is decoded at its
-    end, so that also ``paper``, whose wall leaks, proposes within the budgets.
+    The reward is the first objective that only a measurement tells. Whatever an episode decides is decoded at its end,
+    so that also ``paper``, whose wall leaks, proposes within the budgets.
 
-    Nothing of the networks is saved: ``load_state`` learns again from the history, with the same batches.
+    ``load_state`` fills the replay from the history, takes networks and optimizers from the state, and learns again,
+    with the same batches, from the episodes after they were saved.
     """
 
     def __init__(
@@ -49,34 +48,41 @@ class AmcController:
     ) -> None:
         self._config, self._space, self._decoder, self._seed = config, space, decoder, seed
         self._paper = config.mode == "paper"
-        self._objectives, self._chief = tuple(objectives), measured(objectives)
+        self._objectives = tuple(objectives)
         self._aim = Aim(decoder, objectives)
-        upper = [item for item in decoder.constraints if item.op == "<="]
-        self._bounds = {item.metric: item.bound(space.cost.baseline) for item in reversed(upper)}
-        self._metric = self._aim.metric or upper[0].metric
-        self._states = States(space, self._metric, paper=self._paper)
-        self._full = space.vector(space.full())
         self._uniform = [] if self._paper else uniform_widths(space, decoder, config.seed_uniform)
         self._trials = trials
         self._start_over()
 
     def _start_over(self) -> None:
-        self._constants = values = constants(self._config, self._trials)
+        self._constants = constants(self._config, self._trials)
         self._proposed = Proposed(self._space)
         self._losses = Losses(self._objectives)
-        self._replay = Replay(values.memory, len(self._full), self._states.features)
-        self._agent = Agent(
-            self._states.features,
-            values.hidden,
-            rates=values.rates,
-            rng=np.random.default_rng((self._seed, 0xA3C)),
-            discount=values.discount,
-            restraint=values.restraint,
-        )
-        self._baseline: float | None = None
-        """``paper``: moving average of the batches' rewards."""
+        self._episodes = self._made()
+        self._learnt = 0
+        """Episodes remembered."""
+        self._saved: dict[str, Any] = {}
 
-    # --- proposing -----------------------------------------------------------------------------------------------
+    def _made(self) -> Episodes:
+        chief, values, updates = measured(self._objectives), self._constants, self._config.updates
+        if self._paper:
+            return PaperEpisodes(
+                self._space, self._decoder, self._aim, chief=chief, values=values, updates=updates, seed=self._seed
+            )
+        bounds = [item.metric for item in self._decoder.constraints if item.op == "<="]
+        metric = self._aim.metric or bounds[0]
+        return FixedEpisodes(
+            self._space,
+            self._aim,
+            self._objectives,
+            metric=metric,
+            chief=chief,
+            values=values,
+            updates=updates,
+            seed=self._seed,
+        )
+
+    # --- proposing ---------------------------------------------------------------------------------------------------
 
     @property
     def exhausted(self) -> bool:
@@ -101,90 +107,54 @@ class AmcController:
         for attempt in range(_DRAWS):
             yield partial(self._drawn, number, _TRIES + attempt, note)
 
+    def _episode(self, number: int, attempt: int, note: dict[str, object]) -> Candidate:
+        candidate, said = self._episodes.propose(number, attempt)
+        note |= said
+        return candidate
+
     def _drawn(self, number: int, attempt: int, note: dict[str, object]) -> Candidate:
         note.clear()
         return draw(self._space, self._aim, np.random.default_rng((self._seed, number, attempt)))
 
-    def _episode(self, number: int, attempt: int, note: dict[str, object]) -> Candidate:
-        rng = np.random.default_rng((self._seed, number, attempt))
-        share = float(rng.uniform()) if self._aim.metric else 0.0
-        wall, widths = self._wall(share), self._full.copy()
-        sigma = min(0.5, self._constants.schedule.sigma(number) * (1 + attempt))
-        actions: list[float] = []
-        for step in range(len(widths)):
-            if self._paper and number <= self._constants.warmup:
-                actions.append(float(rng.uniform()))
-            else:
-                state = self._states.at(np.array([step]), widths, share)[0]
-                actions.append(truncated_normal(self._agent.act(state), sigma, rng))
-            widths[step] = self._width(wall, step, widths, actions[-1])
-        if self._paper:
-            note |= {"actions": [round(action, 6) for action in actions], "share": share}
-        candidate = self._space.candidate(widths)
-        if self._aim.metric is None:
-            return self._decoder.decode(candidate)
-        return self._decoder.decode_to(candidate, self._aim.metric, self._target(share))
-
-    def _width(self, wall: Wall, step: int, widths: np.ndarray, action: float) -> int:
-        if self._paper:
-            return wall.rounded_up(step, wall.ratio(step, widths, action))
-        return wall.width(step, widths, action)
-
-    def _wall(self, share: float) -> Wall:
-        target = {} if self._aim.metric is None else {self._aim.metric: self._target(share)}
-        return Wall(self._space, {**target, **self._bounds, **target}, self._decoder.tolerance)
-
-    def _target(self, share: float) -> float:
-        low, high = self._decoder.cost_range(self._metric)
-        return low + share * (high - low)
-
-    # --- learning ------------------------------------------------------------------------------------------------
+    # --- learning ----------------------------------------------------------------------------------------------------
 
     def tell(self, trial: Trial) -> None:
         losses = self._losses.of(trial)
-        if losses is None:
-            return
-        reward = -float(losses[self._chief])
-        self._replay.add(*self._transitions(trial), reward if np.isfinite(reward) else np.nan, self._share(trial))
-        if self._replay.told > self._constants.warmup:
-            each = self._constants.updates * len(self._full)
-            updates = each if self._config.updates is None else self._config.updates
-            self._learn(updates, np.random.default_rng((self._seed, trial.number, 0xDD6)))
+        if losses is not None:
+            self._remember(trial, losses)
+            self._learn(trial.number)
 
-    def _share(self, trial: Trial) -> float:
-        share = trial.note.get("share") if self._paper else None
-        return float(share) if isinstance(share, (int, float)) else self._aim.share(trial.candidate)
+    def _remember(self, trial: Trial, losses: np.ndarray) -> None:
+        self._episodes.remember(trial, losses)
+        self._learnt += 1
 
-    def _transitions(self, trial: Trial) -> tuple[np.ndarray, np.ndarray]:
-        """States (G, S) and actions (G,): what ran, or in ``paper`` what the agent wanted."""
-        widths, share = self._space.vector(trial.candidate), self._share(trial)
-        wanted = trial.note.get("actions") if self._paper else None
-        if not isinstance(wanted, Sequence) or len(wanted) != len(widths):
-            return self._states.along(widths, share), widths / self._full
-        wall, walked = self._wall(share), self._full.copy()
-        for step, action in enumerate(wanted):
-            walked[step] = self._width(wall, step, walked, float(action))
-        return self._states.along(walked, share), np.array(wanted, dtype=float)
+    def _learn(self, number: int) -> None:
+        if self._learnt > self._constants.warmup:
+            self._episodes.learn(number)
+        if self._learnt % _SAVE_EVERY == 0 and (networks := self._episodes.saved()):
+            self._saved = {"learnt": self._learnt, "networks": networks}
 
-    def _learn(self, updates: int, rng: np.random.Generator) -> None:
-        rewards = self._replay.rewards if self._paper else self._replay.advantages()
-        for _ in range(updates):
-            batch = self._replay.sample(self._constants.batch, rewards, rng)
-            if self._paper:
-                mean = float(batch.rewards.mean())
-                self._baseline = mean if self._baseline is None else 0.5 * (self._baseline + mean)
-                batch.rewards[...] -= np.float32(self._baseline)
-            self._agent.update(batch)
-
-    # --- state ---------------------------------------------------------------------------------------------------
+    # --- state -------------------------------------------------------------------------------------------------------
 
     def state(self) -> Mapping[str, Any]:
-        """How many trials the search had when it began: the pace at which exploration fades."""
-        return {"trials": self._trials}
+        """How many trials the search had when it began, the pace at which exploration fades; and, once there were a
+        hundred episodes, networks and optimizers of ``fixed`` (some 60 kB for twelve groups)."""
+        return {"trials": self._trials, **self._saved}
 
     def load_state(self, state: Mapping[str, Any], history: Sequence[Trial]) -> None:
         self._trials = int(state.get("trials", self._trials))
         self._start_over()
         self._proposed.restore(history)
-        for trial in history:
-            self.tell(trial)
+        lessons = [(trial, losses) for trial in history if (losses := self._losses.of(trial)) is not None]
+        networks, count = state.get("networks"), int(state.get("learnt", 0))
+        if isinstance(networks, str) and 0 < count <= len(lessons):
+            for trial, losses in lessons[:count]:
+                self._remember(trial, losses)
+            if self._episodes.load(networks):
+                self._saved = {"learnt": count, "networks": networks}
+                lessons = lessons[count:]
+            else:  # of another version: learn all of it
+                self._episodes, self._learnt = self._made(), 0
+        for trial, losses in lessons:
+            self._remember(trial, losses)
+            self._learn(trial.number)

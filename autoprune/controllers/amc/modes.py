@@ -1,13 +1,18 @@
-"""The constants of the two modes."""
+"""The constants of the two modes, and what the controller asks of either."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
 
 from autoprune.config.controllers import AmcControllerConfig
 from autoprune.controllers.amc.exploration import Schedule
+from autoprune.types import Candidate, Trial
 
-__all__ = ["Constants", "constants"]
+__all__ = ["Constants", "Episodes", "constants"]
 
 
 @dataclass(frozen=True)
@@ -19,17 +24,11 @@ class Constants:
     hidden: int
     rates: tuple[float, float]
     """Learning rates of actor and critic."""
-    updates: int
-    """Gradient steps after an episode, for each of its steps."""
     batch: int
+    """Transitions of a gradient step (``paper``), or whole episodes (``fixed``)."""
     memory: int
     """Episodes in the replay."""
     schedule: Schedule
-    restraint: float
-    """Keeps the actor's sigmoid from saturating."""
-    discount: float
-    """0 in ``fixed``: the reward of the whole episode is known at each of its steps, so nothing is to be looked
-    ahead for."""
 
 
 def constants(config: AmcControllerConfig, episodes: int) -> Constants:
@@ -37,9 +36,31 @@ def constants(config: AmcControllerConfig, episodes: int) -> Constants:
     episodes = config.episodes or episodes
     if config.mode == "paper":
         warmup = config.warmup or 100
-        return Constants(
-            episodes, warmup, config.hidden or 300, (1e-4, 1e-3), 1, 64, 100, Schedule(0.5, 0.95, warmup), 0.0, 1.0
-        )
-    warmup = config.warmup or max(1, min(100, episodes // 4))
-    schedule = Schedule.over(episodes, warmup, 0.3, 0.03)
-    return Constants(episodes, warmup, config.hidden or 32, (3e-3, 3e-3), 2, 64, 1000, schedule, 0.1, 0.0)
+        return Constants(episodes, warmup, config.hidden or 300, (1e-4, 1e-3), 64, 100, Schedule(0.5, 0.95, warmup))
+    warmup = config.warmup or max(1, min(10, episodes // 4))
+    schedule = Schedule.over(episodes, warmup, 0.25, 0.025)
+    return Constants(episodes, warmup, config.hidden or 32, (3e-3, 3e-3), 32, 1000, schedule)
+
+
+class Episodes(Protocol):
+    """How a mode walks through the groups and learns from what came of it."""
+
+    def propose(self, number: int, attempt: int) -> tuple[Candidate, Mapping[str, object]]:
+        """An episode, decoded, and what its trial's note must say; later attempts stray further."""
+        ...
+
+    def remember(self, trial: Trial, losses: np.ndarray) -> None:
+        """Into the replay: losses (objectives,), infinite for a bad candidate."""
+        ...
+
+    def learn(self, number: int) -> None:
+        """Gradient steps after trial ``number``."""
+        ...
+
+    def saved(self) -> str:
+        """What was learnt, as text; empty where it is too much to save with a trial."""
+        ...
+
+    def load(self, text: str) -> bool:
+        """What ``saved`` gave; False where it does not fit."""
+        ...

@@ -30,6 +30,12 @@ class Perceptron:
             start = weights + columns
         return layers
 
+    def shrink_outputs(self, factor: float) -> None:
+        """Scale the last layer's weights, and set its bias to 0: outputs begin near 0, or near a half."""
+        weights, bias = self._layers[-1]
+        weights *= np.float32(factor)
+        bias[...] = 0.0
+
     def copy(self) -> Perceptron:
         twin = object.__new__(Perceptron)
         twin._sizes, twin._sigmoid = self._sizes, self._sigmoid
@@ -72,12 +78,17 @@ class Adam:
     def __init__(self, parameters: np.ndarray, rate: float) -> None:
         self._parameters, self._rate = parameters, rate
         self._mean, self._square = np.zeros_like(parameters), np.zeros_like(parameters)
-        self._steps = 0
+        self.steps = 0
+
+    @property
+    def vectors(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Parameters and the moving averages of their gradients and squares; with ``steps``, all there is."""
+        return self._parameters, self._mean, self._square
 
     def step(self, gradient: np.ndarray) -> None:
-        self._steps += 1
+        self.steps += 1
         self._mean += np.float32(0.1) * (gradient - self._mean)
         self._square += np.float32(0.001) * (gradient * gradient - self._square)
-        scale = np.sqrt(1 - 0.999**self._steps)
-        rate = np.float32(self._rate * scale / (1 - 0.9**self._steps))
+        scale = np.sqrt(1 - 0.999**self.steps)
+        rate = np.float32(self._rate * scale / (1 - 0.9**self.steps))
         self._parameters -= rate * self._mean / (np.sqrt(self._square) + np.float32(1e-8 * scale))

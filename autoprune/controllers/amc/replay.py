@@ -16,15 +16,14 @@ class Replay:
         self._states = np.zeros((capacity, steps, features), dtype=np.float32)
         self._actions = np.zeros((capacity, steps), dtype=np.float32)
         self._rewards = np.zeros(capacity)
-        self._shares = np.zeros(capacity)
         self._capacity, self._steps = capacity, steps
         self.told = 0
         """Episodes added, forgotten ones included."""
 
-    def add(self, states: np.ndarray, actions: np.ndarray, reward: float, share: float) -> None:
-        """States (steps, S), actions (steps,); ``share``: where the episode's cost lies, in [0, 1]."""
+    def add(self, states: np.ndarray, actions: np.ndarray, reward: float) -> None:
+        """States (steps, S), actions (steps,)."""
         at = self.told % self._capacity
-        self._states[at], self._actions[at], self._rewards[at], self._shares[at] = states, actions, reward, share
+        self._states[at], self._actions[at], self._rewards[at] = states, actions, reward
         self.told += 1
 
     @property
@@ -35,14 +34,6 @@ class Replay:
         worst = 2 * good.min() - good.max() - 0.1 * abs(good.min()) if len(good) else -1.0
         rewards[~np.isfinite(rewards)] = worst
         return rewards
-
-    def advantages(self) -> np.ndarray:
-        """(E,): rewards less what episodes of their cost get (a polynomial), in units of their standard deviation."""
-        rewards, shares = self.rewards, self._shares[: self.told]
-        degree = min(3, len(rewards) // 8) if np.ptp(shares) > 0.05 else 0
-        basis = np.polynomial.polynomial.polyvander(shares, degree)
-        left = rewards - basis @ np.linalg.lstsq(basis, rewards, rcond=None)[0]
-        return np.asarray(left / max(float(left.std()), 1e-9))
 
     def sample(self, size: int, rewards: np.ndarray, rng: np.random.Generator) -> Batch:
         """Transitions drawn uniformly; ``rewards`` (E,) are given to each step of their episode."""
@@ -56,3 +47,8 @@ class Replay:
             after=self._states[episodes, after],
             goes_on=(steps + 1 < self._steps)[:, None].astype(np.float32),
         )
+
+    def episodes(self, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Whole episodes drawn uniformly: positions (N,), states (N, steps, S), actions (N, steps)."""
+        at = rng.integers(0, min(self.told, self._capacity), size)
+        return at, self._states[at], self._actions[at]

@@ -13,7 +13,7 @@ import numpy as np
 from autoprune.cost.table import CostTable, Term
 from autoprune.space import SearchSpace
 
-__all__ = ["States", "layers"]
+__all__ = ["States", "layers", "scaled_layers"]
 
 
 def layers(cost: CostTable) -> np.ndarray:
@@ -48,40 +48,38 @@ def _stride(cost: CostTable, group: int, readers: list[Term]) -> float:
     return float(max(1, round(math.sqrt(min(written) / min(read))))) if written and read else 1.0
 
 
-class States:
-    """Static features of each step, scaled to [0, 1] over the steps, and those that depend on what was decided.
+def scaled_layers(cost: CostTable) -> np.ndarray:
+    """:func:`layers` with each column scaled to [0, 1] over the groups; 0 where all are equal."""
+    table = layers(cost)
+    spread = np.ptp(table, axis=0)
+    return np.where(spread > 0, (table - table.min(axis=0)) / np.where(spread > 0, spread, 1.0), 0.0)
 
-    ``paper``: the ten features of the released code. Its ``rest`` always counts the depthwise layers, and its
-    ``reduced`` takes undecided groups to be at their smallest. Otherwise twelve: ``reduced`` takes them to be full,
-    ``rest`` is what they can still save, and the group's share of the MACs and the budget of the episode join.
+
+class States:
+    """The ten features of the released code: those of the layers, and ``reduced``, ``rest`` and the action before.
+
+    Its ``rest`` always counts the depthwise layers, and its ``reduced`` takes undecided groups to be at their smallest.
     """
 
-    def __init__(self, space: SearchSpace, metric: str, *, paper: bool) -> None:
-        self._cost, self._metric, self._paper = space.cost, metric, paper
+    def __init__(self, space: SearchSpace, metric: str) -> None:
+        self._cost, self._metric = space.cost, metric
         self._full, self._least = space.vector(space.full()), space.vector(space.minimum())
         self._baseline = space.cost.baseline[metric]
-        table = layers(space.cost)
-        spread = np.ptp(table, axis=0)
-        static = np.where(spread > 0, (table - table.min(axis=0)) / np.where(spread > 0, spread, 1.0), 0.0)
-        self._static = static if paper else np.hstack([static, space.cost.share()[:, None]])
-        self._later = _later(space.cost) if paper else np.zeros(len(table))
-        self.features = self._static.shape[1] + (3 if paper else 4)
+        self._static = scaled_layers(space.cost)
+        self._later = _later(space.cost)
+        self.features = self._static.shape[1] + 3
 
-    def along(self, widths: np.ndarray, share: float) -> np.ndarray:
+    def along(self, widths: np.ndarray) -> np.ndarray:
         """The states of a whole episode that ends in ``widths`` (G,): (G, S) float32."""
-        return self.at(np.arange(len(widths)), widths, share)
+        return self.at(np.arange(len(widths)), widths)
 
-    def at(self, steps: np.ndarray, widths: np.ndarray, share: float) -> np.ndarray:
+    def at(self, steps: np.ndarray, widths: np.ndarray) -> np.ndarray:
         """The states before the given steps, (N,); of ``widths`` only what was decided earlier is read: (N, S)."""
         decided = np.arange(len(widths))[None] < steps[:, None]
-        rows = np.vstack([np.where(decided, widths, self._least), np.where(decided, widths, self._full)])
-        least, full = np.split(self._cost.metrics(rows)[self._metric] / self._baseline, 2)
+        least = self._cost.metrics(np.where(decided, widths, self._least))[self._metric] / self._baseline
         before = np.where(steps > 0, widths[steps - 1] / self._full[steps - 1], 1.0)
-        if self._paper:
-            dynamic = [1.0 - least, self._later[steps], before]
-        else:
-            dynamic = [1.0 - full, full - least, before, np.full(len(steps), share)]
-        return np.hstack([self._static[steps], np.stack(dynamic, axis=1)]).astype(np.float32)
+        dynamic = np.stack([1.0 - least, self._later[steps], before], axis=1)
+        return np.hstack([self._static[steps], dynamic]).astype(np.float32)
 
 
 def _later(cost: CostTable) -> np.ndarray:
