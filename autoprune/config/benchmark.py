@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
@@ -13,8 +14,9 @@ from autoprune.config.controllers import (
     RandomControllerConfig,
     UniformControllerConfig,
 )
+from autoprune.config.evaluation import WeightsConfig, with_weights
 from autoprune.config.expressions import parse_constraint, parse_objective
-from autoprune.config.schema import EvaluatorConfig, InheritWeights, SearchConfig, SpaceConfig
+from autoprune.config.schema import EvaluatorConfig, SearchConfig, SpaceConfig
 from autoprune.config.strict import Strict
 from autoprune.errors import ConfigError
 from autoprune.types import Constraint, Objective
@@ -29,9 +31,14 @@ class ArmConfig(Strict):
     """One controller of the comparison."""
 
     controller: ControllerConfig
-    weights: InheritWeights | None = None
+    weights: WeightsConfig | None = None
     """Where this arm's candidates get their weights; null: as ``evaluator.weights`` says. An arm with others searches
     by them, and is judged by the candidates of its front measured once more as everybody's."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _metapruning(cls, value: Any) -> Any:
+        return with_weights(value)
 
 
 class SettingConfig(Strict):
@@ -119,7 +126,7 @@ class BenchmarkConfig(Strict):
             raise ValueError(f"two settings are named {twice[0]!r}")
         return self
 
-    def search(self, setting: SettingConfig, weights: InheritWeights | None = None) -> SearchConfig:
+    def search(self, setting: SettingConfig, weights: WeightsConfig | None = None) -> SearchConfig:
         """The search that one run of this setting is, but for the controller and its seed."""
         evaluator = self.evaluator if weights is None else self.evaluator.model_copy(update={"weights": weights})
         return SearchConfig.model_validate(

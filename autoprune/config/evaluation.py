@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from autoprune.config.strict import Strict
 from autoprune.errors import ConfigError
 
-__all__ = ["EvaluatorConfig", "HypernetRecipe", "HypernetWeights", "InheritWeights", "WeightsConfig", "resolved"]
+__all__ = ["EvaluatorConfig", "HypernetRecipe", "HypernetWeights", "InheritWeights", "WeightsConfig", "with_weights"]
 
 
 class InheritWeights(Strict):
@@ -89,19 +89,15 @@ class EvaluatorConfig(Strict):
         raise ConfigError("weights of a hypernetwork have no criterion.", "Set evaluator.weights.kind to inherit.")
 
 
-def resolved(search: Any) -> Any:
-    """A launch file's content in which ``controller: {kind: metapruning}`` is written out.
+def with_weights(content: Any) -> Any:
+    """What a file says of ``controller`` and ``weights``, side by side, as both will be recorded.
 
-    It is evolution with the paper's constants, over weights of a hypernetwork unless others are given.
+    ``controller: {kind: metapruning}`` searches by weights of a hypernetwork unless others are given.
     """
-    controller = search.get("controller") if isinstance(search, dict) else None
+    controller = content.get("controller") if isinstance(content, dict) else None
     if not isinstance(controller, dict) or controller.get("kind") != "metapruning":
-        return search
-    evaluator = search.get("evaluator", {})
-    if isinstance(evaluator, dict):
-        evaluator = {"weights": {"kind": "hypernet"}, **evaluator}
-    return {
-        **search,
-        "controller": {**controller, "kind": "evolution", "preset": "metapruning"},
-        "evaluator": evaluator,
-    }
+        return content
+    weights = content.get("weights")
+    if weights is not None and not isinstance(weights, dict):
+        return content
+    return {**content, "weights": {"kind": "hypernet", **(weights or {})}}

@@ -22,7 +22,7 @@ from autoprune.config.controllers import (
     RandomControllerConfig,
     UniformControllerConfig,
 )
-from autoprune.config.evaluation import EvaluatorConfig, HypernetWeights, InheritWeights, resolved
+from autoprune.config.evaluation import EvaluatorConfig, HypernetWeights, InheritWeights, with_weights
 from autoprune.config.expressions import parse_constraint, parse_objective
 from autoprune.config.latency import LatencyConfig
 from autoprune.config.strict import Strict as _Strict
@@ -311,7 +311,10 @@ class SearchConfig(_Strict):
     @model_validator(mode="before")
     @classmethod
     def _metapruning(cls, value: Any) -> Any:
-        return resolved(value)
+        if not isinstance(value, dict) or not isinstance(evaluator := value.get("evaluator", {}), dict):
+            return value
+        weights = with_weights({"controller": value.get("controller"), "weights": evaluator.get("weights")})["weights"]
+        return value if weights is None else {**value, "evaluator": {**evaluator, "weights": weights}}
 
     @field_validator("objectives")
     @classmethod
