@@ -9,6 +9,7 @@ import multiprocessing
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from autoprune.bench.spawning import require_guarded_main
 from autoprune.config.loading import load_search
 from autoprune.config.schema import SearchConfig
 from autoprune.data import sources
@@ -25,6 +27,7 @@ from autoprune.data.dataset import Dataset, Split
 from autoprune.driver.assemble import Prepared, make_space
 from autoprune.driver.observers import Silent
 from autoprune.driver.running import run_session
+from autoprune.errors import EvaluationError
 from autoprune.evaluators.assets import Assets
 from autoprune.evaluators.evaluator import PruneEvaluator, make_evaluator
 from autoprune.models import registry
@@ -95,17 +98,30 @@ class BareLoops:
         self._processes = processes
 
     def seconds(self, candidates: Sequence[Candidate]) -> list[float]:
-        """Wall seconds of each candidate; the processes share the candidates and start together."""
+        """Wall seconds of each candidate; the processes share the candidates and start together.
+
+        Raises EvaluationError when one of them dies.
+        """
         shares = [candidates[start :: self._processes] for start in range(self._processes)]
         result = [0.0] * len(candidates)
-        for start, taken in enumerate(self._pool.map(_loop, shares)):
-            result[start :: self._processes] = taken
+        try:
+            for start, taken in enumerate(self._pool.map(_loop, shares)):
+                result[start :: self._processes] = taken
+        except BrokenProcessPool:
+            raise EvaluationError(
+                "a process of the bare loops died before it answered.",
+                "Was memory short? If a script of yours starts them: are the calls under if __name__ == '__main__':?",
+            ) from None
         return result
 
 
 @contextmanager
 def bare_loops(assets: Assets, processes: int) -> Iterator[BareLoops]:
-    """Start the processes, each with an evaluator and one thread."""
+    """Start the processes, each with an evaluator and one thread.
+
+    Raises ConfigError where the user's script would be run by each of them again.
+    """
+    require_guarded_main()
     context = multiprocessing.get_context("spawn")
     arguments = (assets, context.Barrier(processes))
     with ProcessPoolExecutor(processes, context, initializer=_start_loop, initargs=arguments) as pool:

@@ -22,6 +22,7 @@ from autoprune.bench.empty_trials import CountingSession, EmptyEvaluator
 from autoprune.bench.matmul import matmul_gflops
 from autoprune.bench.repeats import seconds
 from autoprune.bench.search_rate import bare_loops, digits_search, per_minute, run_search, synthetic_search
+from autoprune.bench.spawning import require_guarded_main
 from autoprune.bench.throughput import half_width
 from autoprune.config.schema import BuiltinModel, ModelConfig, RayExecutorConfig, TorchvisionModel
 from autoprune.driver.assemble import Prepared
@@ -83,12 +84,14 @@ def run(progress: Progress, *, only: Sequence[str] = (), effort: Effort | None =
 
     Needs no data set and writes to temporary folders alone. Ray is started for the section ``search``, and stopped.
 
-    Raises ConfigError for an unknown section.
+    Raises ConfigError for an unknown section, or where the user's script would be run again by each new process.
     """
     for name in only:
         if name not in SECTIONS:
             raise ConfigError(f"there is no section {name!r} to measure.", did_you_mean(name, SECTIONS))
     chosen = [name for name in SECTIONS if not only or name in only]
+    if "search" in chosen:  # before minutes of measuring
+        require_guarded_main()
     bench = _Bench(effort or Effort(), progress)
     progress.phase("measuring this machine", len(chosen))
     before, began = os.getloadavg()[0], time.perf_counter()
