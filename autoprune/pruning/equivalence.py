@@ -31,10 +31,14 @@ _BLOCK = 131_071  # prime: where a large tensor repeats the block, no two rows a
 
 
 def max_error(
-    model: nn.Module, groups: Sequence[ChannelGroup], example_input: Tensor, keep: Mapping[str, np.ndarray]
+    model: nn.Module,
+    groups: Sequence[ChannelGroup],
+    example_input: Tensor | tuple[Tensor, ...],
+    keep: Mapping[str, np.ndarray],
 ) -> float:
     """Largest |sliced - masked| over the outputs, relative to the largest |masked|; ``keep`` as for slicing.
 
+    ``example_input``: a tensor, or a tuple of the arguments of a model of several inputs, batch first.
     Infinite when an output is not finite. Whatever the sliced network's forward raises is passed on.
     """
     return Checker(model, groups, example_input).error(keep)
@@ -43,11 +47,19 @@ def max_error(
 class Checker:
     """Runs the check for many subsets of ``groups``; the model is copied once and not touched."""
 
-    def __init__(self, model: nn.Module, groups: Sequence[ChannelGroup], example_input: Tensor, seed: int = 0) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        groups: Sequence[ChannelGroup],
+        example_input: Tensor | tuple[Tensor, ...],
+        seed: int = 0,
+    ) -> None:
         self.groups = tuple(groups)
         self.model = _random_copy(model, seed)
         self._slicer = Slicer(self.model, self.groups)
-        self._input = self._smallest_input(_random_like(example_input[:1], seed))
+        example = example_input if isinstance(example_input, tuple) else (example_input,)
+        inputs = tuple(_random_like(argument[:1], seed + number) for number, argument in enumerate(example))
+        self._inputs = inputs if len(inputs) > 1 else (self._smallest_input(inputs[0]),)
         rng = np.random.default_rng(seed)
         self._keep = {group.name: _some_units(group.units, rng) for group in self.groups}
 
@@ -77,10 +89,10 @@ class Checker:
         """See :func:`max_error`."""
         with torch.no_grad(), _float64(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            sliced = self._slicer(keep)(self._input)
+            sliced = self._slicer(keep)(*self._inputs)
             with self._masked(keep):
                 torch.manual_seed(0)
-                masked = self.model(self._input)
+                masked = self.model(*self._inputs)
         return _relative_error(list(_tensors(sliced)), list(_tensors(masked)))
 
     @contextmanager
