@@ -138,8 +138,6 @@ class EvolutionControllerConfig(Strict):
     def _preset(cls, value: Any) -> Any:
         if isinstance(value, dict) and value.get("kind") == "metapruning":
             value = {**value, "kind": "evolution", "preset": "metapruning"}
-        if isinstance(value, dict) and value.get("kind") == "metapruning":
-            value = {**value, "kind": "evolution", "preset": "metapruning"}
         preset = value.get("preset") if isinstance(value, dict) else None
         return {**_PRESETS[preset], **value} if isinstance(preset, str) and preset in _PRESETS else value
 
