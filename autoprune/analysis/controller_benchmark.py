@@ -137,6 +137,10 @@ class ControllerBenchmark:
     recorded: int = 0
     """Candidates in the table."""
 
+    def arms_in(self, setting: Setting) -> list[str]:
+        """Those that took part."""
+        return [arm for arm in self.arms if (setting.name, arm) in self._curves]
+
     def curves(self, setting: Setting, arm: str) -> np.ndarray:
         """Shape (seeds, trials), float64: the score after 1, 2, ... finished trials; a run that ended keeps its last.
 
@@ -147,7 +151,8 @@ class ControllerBenchmark:
     @cached_property
     def _curves(self) -> dict[tuple[str, str], np.ndarray]:
         by_name = {setting.name: setting for setting in self.settings}
-        result = {key: np.zeros((self.seeds, self.trials)) for key in ((s, a) for s in by_name for a in self.arms)}
+        keys = {(run.setting, run.arm) for run in self.runs}
+        result = {key: np.zeros((self.seeds, self.trials)) for key in keys}
         for run in self.runs:
             curve = by_name[run.setting].curve(run.metrics)
             row = result[run.setting, run.arm][run.seed]
@@ -158,7 +163,7 @@ class ControllerBenchmark:
     @cached_property
     def results(self) -> tuple[ArmResult, ...]:
         """By setting, the best mean score first."""
-        found = [self._result(setting, arm) for setting in self.settings for arm in self.arms]
+        found = [self._result(setting, arm) for setting in self.settings for arm in self.arms_in(setting)]
         order = {setting.name: place for place, setting in enumerate(self.settings)}
         return tuple(sorted(found, key=lambda item: (order[item.setting], -item.score, item.arm)))
 
@@ -174,7 +179,6 @@ class ControllerBenchmark:
         tests = np.array([run.test_top1 for run in runs])
         proposals = sum(len(run.numbers) for run in runs)
         measured = sum(run.evaluations for run in runs)
-        place = list(self.arms).index(arm)
         return ArmResult(
             setting=setting.name,
             arm=arm,
@@ -184,7 +188,7 @@ class ControllerBenchmark:
             gain_low=low,
             gain_high=high,
             wins=int((gains > 0).sum()),
-            rank=float(self._ranks(setting)[:, place].mean()),
+            rank=self._rank(setting, arm),
             reached=median if math.isfinite(median) else math.nan,
             reached_seeds=sum(map(math.isfinite, reached)),
             test_top1=float(tests.mean()),
@@ -195,28 +199,31 @@ class ControllerBenchmark:
             again=sum(run.again for run in runs) / self.seeds,
         )
 
-    def _ranks(self, setting: Setting) -> np.ndarray:
-        """Shape (seeds, arms): 1 is the best."""
-        finals = np.stack([self.curves(setting, arm)[:, -1] for arm in self.arms], axis=1)
-        return np.stack([ranks(row) for row in finals])
+    def _rank(self, setting: Setting, arm: str) -> float:
+        arms = self.arms_in(setting)
+        finals = np.stack([self.curves(setting, name)[:, -1] for name in arms], axis=1)
+        return float(np.mean([ranks(row)[arms.index(arm)] for row in finals]))
 
     def overall_rank(self, arm: str) -> float:
-        """Mean over settings and seeds."""
-        place = list(self.arms).index(arm)
-        return float(np.mean([self._ranks(setting)[:, place].mean() for setting in self.settings]))
+        """Mean over the settings that it took part in, and the seeds."""
+        return float(np.mean([self._rank(item, arm) for item in self.settings if arm in self.arms_in(item)]))
 
     @cached_property
     def recommended(self) -> str:
-        """The arm with the best mean rank over all settings and seeds, among those that search by everybody's weights
-        (others need a training beforehand that is not counted here)."""
-        free = [arm for arm in self.arms if arm not in self.own_weights]
+        """The arm with the best mean rank over all settings and seeds, among those that took part in all settings and
+        search by everybody's weights (others need a training beforehand that is not counted here)."""
+        free = [
+            arm
+            for arm in self.arms
+            if arm not in self.own_weights and all(arm in self.arms_in(item) for item in self.settings)
+        ]
         return min(free, key=lambda arm: (self.overall_rank(arm), arm))
 
     def alike(self, setting: Setting, leader: str) -> list[str]:
         """The arms that the figures do not tell from ``leader``: the 95 % interval of the difference holds 0."""
         best = self.curves(setting, leader)[:, -1]
         result = []
-        for arm in self.arms:
+        for arm in self.arms_in(setting):
             _, low, high = interval(best - self.curves(setting, arm)[:, -1])
             if arm != leader and low <= 0 <= high:
                 result.append(arm)
@@ -274,7 +281,9 @@ def _t975(freedom: int) -> float:
     if freedom <= len(_T975):
         return _T975[freedom - 1]
     z = 1.959964
-    return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
+    first, second = (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96
+    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
+    return z + first / freedom + second / freedom**2 + third / freedom**3
 
 
 def ranks(scores: np.ndarray) -> np.ndarray:

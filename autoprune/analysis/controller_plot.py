@@ -29,6 +29,8 @@ def gains_figure(benchmark: ControllerBenchmark, colours: Colours = PAPER) -> Fi
         scale = 1.0 if setting.is_front else 100.0
         found = {item.arm: item for item in benchmark.results if item.setting == setting.name}
         for row, arm in enumerate(arms):
+            if arm not in found:
+                continue
             item = found[arm]
             surely = item.gain_low > 0 or item.gain_high < 0
             colour = colours.accent if surely and item.gain > 0 else colours.uniform if surely else colours.muted
@@ -80,7 +82,7 @@ def curves_figure(benchmark: ControllerBenchmark, setting: Setting, colours: Col
 def _limits(benchmark: ControllerBenchmark, setting: Setting, scale: float) -> tuple[float, float]:
     """From what random search has after a tenth of the trials to the best of all."""
     early = benchmark.curves(setting, "random").mean(axis=0)[max(benchmark.trials // 10 - 1, 0)]
-    finals = [benchmark.curves(setting, arm)[:, -1] for arm in benchmark.arms]
+    finals = [benchmark.curves(setting, arm)[:, -1] for arm in benchmark.arms_in(setting)]
     low, high = min(early, *(final.min() for final in finals)), max(final.max() for final in finals)
     low = max(low, early - (high - early))
     margin = 0.06 * (high - low) or 0.01

@@ -122,7 +122,7 @@ def _curve_rows(benchmark: ControllerBenchmark) -> list[dict[str, Any]]:
     """Mean, least and largest over the seeds, where any of them changes."""
     found = []
     for setting in benchmark.settings:
-        for arm in benchmark.arms:
+        for arm in benchmark.arms_in(setting):
             curves = benchmark.curves(setting, arm)
             changes = np.any(np.diff(curves, axis=1, prepend=-1.0) != 0, axis=0)
             for at in np.flatnonzero(changes):

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from autoprune.analysis.controller_benchmark import ArmRun, ControllerBenchmark, Setting
 from autoprune.api.controller_benchmark_runs import Bench, Measured, Task
 from autoprune.config.benchmark import ArmConfig, BenchmarkConfig
-from autoprune.errors import Conflict, NotFound
+from autoprune.controllers import make
+from autoprune.errors import ConfigError, Conflict, NotFound
 from autoprune.evaluators.replay import Evaluation, RecordedTable
 from autoprune.space import Decoder, SearchSpace
 from autoprune.types import Measurement, TrialState
@@ -24,12 +25,23 @@ __all__ = ["checked_space", "measurable", "open_table", "record_store", "recorde
 
 
 def checked_space(config: BenchmarkConfig) -> SearchSpace:
-    """The space; every setting's budgets can be met in it, else NothingFeasible."""
+    """The space; every setting's budgets can be met in it, else NothingFeasible, and every arm can work on each of its
+    settings, else ConfigError."""
     from autoprune.driver.assemble import make_space
 
     space = make_space(config.space)
     for setting in config.settings:
-        Decoder(space, setting.parsed_constraints(), objectives=setting.parsed_objectives())
+        objectives = setting.parsed_objectives()
+        decoder = Decoder(space, setting.parsed_constraints(), objectives=objectives)
+        for name in config.arms_in(setting):
+            controller = config.arms[name].controller
+            try:
+                make(controller, space=space, decoder=decoder, objectives=objectives, trials=config.trials, seed=0)
+            except ConfigError as error:
+                raise ConfigError(
+                    f"arm {name!r} on setting {setting.name!r}: {error.message}",
+                    f"{error.hint} Or name the settings that it takes part in: arms.{name}.settings.".strip(),
+                ) from None
     return space
 
 
@@ -42,7 +54,10 @@ def open_table(config: BenchmarkConfig, space: SearchSpace) -> RecordedTable:
 def tasks(config: BenchmarkConfig) -> list[Task]:
     """Seed by seed, so that all arms have some results early."""
     return [
-        Task(setting, arm, seed) for seed in range(config.seeds) for setting in config.settings for arm in config.arms
+        Task(setting, arm, seed)
+        for seed in range(config.seeds)
+        for setting in config.settings
+        for arm in config.arms_in(setting)
     ]
 
 
@@ -181,8 +196,7 @@ def result(bench: Bench, runs: Sequence[ArmRun], measured: int, recorded: int) -
 
 
 def _described(arm: ArmConfig) -> str:
-    """``optuna, sampler nsga2``: the kind and what differs from its defaults."""
-    content = arm.controller.model_dump(mode="json", exclude_defaults=True)
-    content.pop("kind", None)
+    """``optuna, sampler nsga2``: the kind, what the file says beside it, and weights of its own."""
+    given = {name: getattr(arm.controller, name) for name in sorted(arm.controller.model_fields_set - {"kind"})}
     own = [] if arm.weights is None else [f"{arm.weights.kind} weights"]
-    return ", ".join([arm.controller.kind, *(f"{key} {value}" for key, value in content.items()), *own])
+    return ", ".join([arm.controller.kind, *(f"{name} {value}" for name, value in given.items()), *own])

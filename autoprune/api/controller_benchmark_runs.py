@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 import math
-import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from autoprune.analysis.controller_benchmark import ArmRun
 from autoprune.config.benchmark import BenchmarkConfig, SettingConfig
-from autoprune.config.schema import LimitsConfig
 from autoprune.controllers import make
-from autoprune.driver.session import Session
+from autoprune.driver.judging import Judge
+from autoprune.driver.observers import LiveFront
+from autoprune.driver.simulated_session import SimulatedSession
 from autoprune.errors import SearchAborted
 from autoprune.evaluators.replay import Evaluation, RecordedTable, ReplayEvaluator
 from autoprune.executors.simulated import SimulatedExecutor
 from autoprune.space import Decoder, SearchSpace
-from autoprune.store import new_owner, open_store
-from autoprune.types import Proposal, Trial, TrialState
+from autoprune.types import Objective, Trial, TrialState
 
 if TYPE_CHECKING:
     from autoprune.evaluators.assets import Assets
-    from autoprune.protocols import Controller, Evaluator
+    from autoprune.protocols import Evaluator
 
 __all__ = ["Bench", "Measured", "Runner", "Task"]
-
-_LEASE_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -86,7 +82,7 @@ class Runner:
         bench = self._bench
         own = bench.own.get(task.arm, bench.common)
         evaluator = self._replay(own, task)
-        log, controller = self._search(task, own, evaluator)
+        log = self._search(task, own, evaluator)
         metrics, again = self._judged(task, log, own)
         return ArmRun(
             arm=task.arm,
@@ -95,68 +91,59 @@ class Runner:
             numbers=tuple(trial.number for trial in log.trials),
             metrics=metrics,
             finished=tuple(log.times),
-            proposal_seconds=controller.seconds,
+            proposal_seconds=log.proposal_seconds,
             evaluation_seconds=sum(trial.timings.get("evaluate", 0.0) for trial in log.trials),
             evaluations=sum(not trial.duplicate_of for trial in log.trials),
             again=again,
             test_top1=self._test_top1(task, log, metrics),
         )
 
-    def _search(self, task: Task, own: Measured, evaluator: ReplayEvaluator) -> tuple[_Log, _Timed]:
+    def _search(self, task: Task, own: Measured, evaluator: ReplayEvaluator) -> SimulatedSession:
         config, space = self._bench.config, self._bench.space
         objectives, constraints = task.setting.parsed_objectives(), task.setting.parsed_constraints()
-        decoder = Decoder(
-            space, constraints, objectives=objectives, tolerance=config.search(task.setting).budget_tolerance
-        )
-        controller = _Timed(
-            make(
-                config.arms[task.arm].controller,
-                space=space,
-                decoder=decoder,
-                objectives=objectives,
-                trials=config.trials,
-                seed=task.seed,
-            )
+        decoder = Decoder(space, constraints, objectives=objectives)
+        controller = make(
+            config.arms[task.arm].controller,
+            space=space,
+            decoder=decoder,
+            objectives=objectives,
+            trials=config.trials,
+            seed=task.seed,
         )
         executor = SimulatedExecutor(evaluator, config.parallel)
-        log = _Log(executor, evaluator, self._on_trial)
-        with (
-            tempfile.TemporaryDirectory(prefix="autoprune-") as folder,
-            open_store(f"sqlite:///{folder}/run.db") as store,
-        ):
-            digest = own.evaluation.digest
-            record = store.create_search(
-                "run", config={}, digest="", evaluation_digest=digest, baseline=dict(own.evaluation.baseline)
-            )
-            lease = store.claim("run", owner=new_owner(), ttl_seconds=_LEASE_SECONDS)
-            with Session(
-                store=store,
-                search=record,
-                lease=lease,
-                controller=controller,
-                decoder=decoder,
-                space=space,
-                objectives=objectives,
-                constraints=constraints,
-                limits=LimitsConfig(trials=config.trials),
-                observers=(log,),
-            ) as session:
-                executor.run(session)
-        return log, controller
+        measured = 0
 
-    def _judged(self, task: Task, log: _Log, own: Measured) -> tuple[dict[str, tuple[float, ...]], int]:
+        def on_trial() -> float:
+            nonlocal measured
+            before, measured = measured, evaluator.measured
+            self._on_trial(measured - before)
+            return executor.now
+
+        session = SimulatedSession(
+            controller,
+            decoder,
+            Judge(objectives, constraints, {**space.cost.baseline, **own.evaluation.baseline}),
+            trials=config.trials,
+            sample=task.seed,
+            on_trial=on_trial,
+        )
+        executor.run(session)
+        return session
+
+    def _judged(self, task: Task, log: SimulatedSession, own: Measured) -> tuple[dict[str, tuple[float, ...]], int]:
         """Metrics of the trials as everybody measures them, and how many were measured once more for that."""
         common = self._bench.common
         names = [item.metric for item in task.setting.parsed_objectives()]
         names = list(dict.fromkeys([*names, "top1", "macs"]))
         rows = []
         again = 0
+        led = _led(log.trials, task.setting.parsed_objectives())
         replay = self._replay(common, task)
         for trial in log.trials:
             counts = trial.state is TrialState.COMPLETE
             metrics: Mapping[str, float] = trial.metrics
             if counts and own is not common:
-                counts = trial.number in log.led
+                counts = trial.number in led
                 if counts:
                     metrics = {**metrics, **replay.measure(trial.candidate).metrics}
                     again += 1
@@ -164,7 +151,7 @@ class Runner:
         columns = zip(*rows, strict=True) if rows else [()] * len(names)
         return {name: tuple(column) for name, column in zip(names, columns, strict=True)}, again
 
-    def _test_top1(self, task: Task, log: _Log, metrics: Mapping[str, Sequence[float]]) -> float:
+    def _test_top1(self, task: Task, log: SimulatedSession, metrics: Mapping[str, Sequence[float]]) -> float:
         """Of the candidate with the best top1 (the first of equals); NaN where fronts are asked for, not one model."""
         test, top1 = self._bench.test, metrics["top1"]
         known = [place for place, value in enumerate(top1) if math.isfinite(value)]
@@ -193,55 +180,7 @@ class Runner:
         return self._evaluators[digest]
 
 
-class _Timed:
-    """A controller that adds up its own processor time: proposing, and learning from what was measured."""
-
-    def __init__(self, controller: Controller) -> None:
-        self._controller = controller
-        self.seconds = 0.0
-
-    @property
-    def exhausted(self) -> bool:
-        return self._controller.exhausted
-
-    def ask(self, number: int) -> Proposal | None:
-        began = time.process_time()
-        proposal = self._controller.ask(number)
-        self.seconds += time.process_time() - began
-        return proposal
-
-    def tell(self, trial: Trial) -> None:
-        began = time.process_time()
-        self._controller.tell(trial)
-        self.seconds += time.process_time() - began
-
-    def state(self) -> Mapping[str, Any]:
-        return self._controller.state()
-
-    def load_state(self, state: Mapping[str, Any], history: Sequence[Trial]) -> None:
-        self._controller.load_state(state, history)
-
-
-class _Log:
-    """What finished, in its order, and which trials led when they finished."""
-
-    def __init__(
-        self, executor: SimulatedExecutor, evaluator: ReplayEvaluator, on_trial: Callable[[int], None]
-    ) -> None:
-        self._executor, self._evaluator, self._on_trial = executor, evaluator, on_trial
-        self._measured = 0
-        self.trials: list[Trial] = []
-        self.times: list[float] = []
-        self.led: set[int] = set()
-        """Trials that have been on the front."""
-
-    def on_trial(self, trial: Trial) -> None:
-        if not trial.state.finished:
-            return
-        self.trials.append(trial)
-        self.times.append(self._executor.now)
-        self._on_trial(self._evaluator.measured - self._measured)
-        self._measured = self._evaluator.measured
-
-    def on_front(self, front: Sequence[Trial]) -> None:
-        self.led.update(trial.number for trial in front)
+def _led(trials: Sequence[Trial], objectives: Sequence[Objective]) -> set[int]:
+    """Numbers of the trials that were on the front when they finished."""
+    front = LiveFront(objectives)
+    return {trial.number for trial in trials if front.add(trial)}

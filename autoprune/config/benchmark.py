@@ -18,7 +18,7 @@ from autoprune.config.evaluation import WeightsConfig, with_weights
 from autoprune.config.expressions import parse_constraint, parse_objective
 from autoprune.config.schema import EvaluatorConfig, SearchConfig, SpaceConfig
 from autoprune.config.strict import Strict
-from autoprune.errors import ConfigError
+from autoprune.errors import ConfigError, did_you_mean
 from autoprune.types import Constraint, Objective
 
 __all__ = ["NAME", "ArmConfig", "BenchmarkConfig", "SettingConfig"]
@@ -34,6 +34,8 @@ class ArmConfig(Strict):
     weights: WeightsConfig | None = None
     """Where this arm's candidates get their weights; null: as ``evaluator.weights`` says. An arm with others searches
     by them, and is judged by the candidates of its front measured once more as everybody's."""
+    settings: tuple[str, ...] | None = None
+    """The settings that it takes part in; null: all. CMA-ES, for one, follows a single objective."""
 
     @model_validator(mode="before")
     @classmethod
@@ -114,8 +116,11 @@ class BenchmarkConfig(Strict):
         yardsticks = {"random": RandomControllerConfig(), "uniform": UniformControllerConfig()}
         for name, config in yardsticks.items():
             given = value.get(name)
-            if given is not None and (not _is_yardstick(name, given.controller) or given.weights is not None):
-                raise ValueError(f"the arm {name!r} is what others are compared with: its kind must be {name}")
+            if given is not None and (not _is_yardstick(name, given.controller) or given != _plain(given)):
+                raise ValueError(
+                    f"the arm {name!r} is what others are compared with: its kind must be {name}, in all settings "
+                    "and by everybody's weights"
+                )
             value = value if given is not None else {name: ArmConfig(controller=config), **value}
         return value
 
@@ -124,7 +129,16 @@ class BenchmarkConfig(Strict):
         twice = [name for name, count in Counter(item.name for item in self.settings).items() if count > 1]
         if twice:
             raise ValueError(f"two settings are named {twice[0]!r}")
+        known = [item.name for item in self.settings]
+        for arm, config in self.arms.items():
+            unknown = [name for name in config.settings or () if name not in known]
+            if unknown:
+                raise ValueError(f"arm {arm!r}: there is no setting {unknown[0]!r}. {did_you_mean(unknown[0], known)}")
         return self
+
+    def arms_in(self, setting: SettingConfig) -> list[str]:
+        """Names of the arms that take part."""
+        return [name for name, arm in self.arms.items() if arm.settings is None or setting.name in arm.settings]
 
     def search(self, setting: SettingConfig, weights: WeightsConfig | None = None) -> SearchConfig:
         """The search that one run of this setting is, but for the controller and its seed."""
@@ -140,6 +154,10 @@ class BenchmarkConfig(Strict):
                 "seed": self.seed,
             }
         )
+
+
+def _plain(arm: ArmConfig) -> ArmConfig:
+    return ArmConfig(controller=arm.controller)
 
 
 def _is_yardstick(name: str, config: ControllerConfig) -> bool:

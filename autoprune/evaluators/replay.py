@@ -57,13 +57,13 @@ class RecordedTable:
         self._groups = tuple(groups)
         self._rows: dict[_Key, _Row] = {}
         self._evaluations: dict[str, Evaluation] = {}
+        self._descriptor: int | None = None
+        """The journal."""
         self._read = 0
-        """Bytes of the journal that are known."""
-        self._file = 0
-        """The journal's inode: another one was begun after the old one was moved into the compressed file."""
+        """Bytes of it that are known."""
         if self._journal.exists():
             with self._locked():
-                self._refresh()
+                pass
         else:
             self._take_in(_unpacked(path))
 
@@ -77,10 +77,9 @@ class RecordedTable:
     def describe(self, evaluation: Evaluation) -> None:
         """Make an evaluation known, before its first candidate."""
         if evaluation.digest not in self._evaluations:
-            with self._locked():
-                self._refresh()
+            with self._locked() as journal:
                 if evaluation.digest not in self._evaluations:
-                    self._append({"evaluation": asdict(evaluation)})
+                    self._append(journal, {"evaluation": asdict(evaluation)})
 
     def find(self, evaluation: str, candidate: Candidate) -> Measurement | None:
         """What was measured, as a final measurement."""
@@ -96,10 +95,9 @@ class RecordedTable:
         numbers = [top1, round(loss, 6), round(measured.seconds, 4)]
         written = [number if math.isfinite(number) else None for number in numbers]
         widths = [int(candidate.widths[name]) for name in self._groups]
-        with self._locked():
-            self._refresh()
+        with self._locked() as journal:
             if self._key(evaluation, candidate) not in self._rows:
-                self._append([evaluation, widths, *written])
+                self._append(journal, [evaluation, widths, *written])
         found = self.find(evaluation, candidate)
         assert found is not None
         return found
@@ -107,15 +105,13 @@ class RecordedTable:
     def lookup_again(self, evaluation: str, candidate: Candidate) -> Measurement | None:
         """As ``find``, after a look at what other processes have added."""
         with self._locked():
-            self._refresh()
-        return self.find(evaluation, candidate)
+            return self.find(evaluation, candidate)
 
     def compact(self) -> None:
         """Move the journal into the compressed file; its bytes depend on the content alone."""
         if not self._journal.exists():
             return
-        with self._locked() as journal:
-            self._refresh()
+        with self._locked():
             self._take_in(_unpacked(self.path))
             lines: list[Any] = [{"format": _FORMAT, "groups": list(self._groups)}]
             lines += [{"evaluation": asdict(item)} for _, item in sorted(self._evaluations.items())]
@@ -124,9 +120,17 @@ class RecordedTable:
             fresh = self.path.with_name(f"{self.path.name}.{os.getpid()}.tmp")
             fresh.write_bytes(gzip.compress(text.encode(), 9, mtime=0))
             os.replace(fresh, self.path)
-            os.ftruncate(journal, 0)
-            self._read = 0
             self._journal.unlink()
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the journal; a later call opens it again."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def __del__(self) -> None:
+        self.close()
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
@@ -135,48 +139,54 @@ class RecordedTable:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[int]:
-        """The journal, open and held against other processes."""
+        """The journal, open and held against other processes, with what they have appended taken in.
+
+        It stays open between calls: opening a file may cost as much as measuring a small candidate.
+        """
         try:
-            self._journal.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self._journal, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            descriptor = self._lock()
         except OSError as error:
             raise StoreError(f"{self._journal} cannot be written: {error.strerror}.") from None
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            self._refresh(descriptor)
             yield descriptor
         finally:
-            os.close(descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
 
-    def _refresh(self) -> None:
+    def _lock(self) -> int:
+        while True:
+            if self._descriptor is None:
+                self._journal.parent.mkdir(parents=True, exist_ok=True)
+                self._descriptor = os.open(self._journal, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+                self._read = 0
+                self._take_in(_unpacked(self.path))
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+            if os.fstat(self._descriptor).st_nlink:
+                return self._descriptor
+            self.close()  # another process has moved it into the compressed file
+
+    def _refresh(self, descriptor: int) -> None:
         """Read what was appended since; a last line that was cut off is dropped from the file."""
-        if not self._journal.exists():
+        size = os.fstat(descriptor).st_size
+        if size == self._read:
             return
-        found = self._journal.stat()
-        if found.st_ino != self._file or found.st_size < self._read:
-            self._file, self._read = found.st_ino, 0
-            self._take_in(_unpacked(self.path))
-        with self._journal.open("rb") as file:
-            file.seek(self._read)
-            text = file.read()
+        text = os.pread(descriptor, size - self._read, self._read)
         whole = text.rfind(b"\n") + 1
         self._take_in(text[:whole].decode().splitlines())
         self._read += whole
         if whole < len(text):
-            os.truncate(self._journal, self._read)
+            os.ftruncate(descriptor, self._read)
 
-    def _append(self, line: Any) -> None:
-        if not self._read and not self.path.exists() and self._journal.stat().st_size == 0:
-            self._write({"format": _FORMAT, "groups": list(self._groups)})
-        self._write(line)
-
-    def _write(self, line: Any) -> None:
-        text = json.dumps(line, separators=(",", ":")) + "\n"
+    def _append(self, descriptor: int, line: Any) -> None:
+        lines = [line]
+        if not self._read and not self.path.exists():
+            lines = [{"format": _FORMAT, "groups": list(self._groups)}, line]
+        text = "".join(json.dumps(each, separators=(",", ":")) + "\n" for each in lines)
         try:
-            with self._journal.open("ab") as file:
-                file.write(text.encode())
+            os.write(descriptor, text.encode())
         except OSError as error:
             raise StoreError(f"{self._journal} cannot be written: {error.strerror}.") from None
-        self._take_in([text])
+        self._take_in(text.splitlines())
         self._read += len(text)
 
     def _take_in(self, lines: Sequence[str]) -> None:

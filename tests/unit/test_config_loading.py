@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from autoprune.config.loading import load_search, load_space
+from autoprune.config.benchmark import BenchmarkConfig
+from autoprune.config.loading import load_search, load_space, load_with_space
 from autoprune.errors import ConfigError
 
 SPACE = {"model": {"kind": "builtin", "name": "resnet8"}, "data": {"kind": "digits"}}
@@ -139,9 +140,11 @@ def test_every_shipped_file_is_valid() -> None:
     root = Path(__file__).resolve().parents[2]
     spaces = sorted((root / "search_spaces").glob("*.yaml"))
     launches = sorted((root / "launch").glob("*.yaml"))
+    benchmarks = [path for path in launches if path.name.startswith("benchmark_controllers_")]
     assert spaces
-    assert launches
+    assert benchmarks
+    assert set(launches) > set(benchmarks)
     for path in spaces:
         load_space(path)
     for path in launches:
-        load_search(path)
+        load_with_space(BenchmarkConfig, path) if path in benchmarks else load_search(path)
