@@ -24,9 +24,10 @@ def convolution(state: Propagation, op: Op) -> None:
     state.freeze(source, f"{op.where} convolves along its channels", [0, *range(2, len(source.shape))])
     state.freeze(weight, f"{op.where} convolves along its channels", range(2, len(weight.shape)))
     if not weight.weight:
+        reason = f"the weights of {op.where} are no parameters"
         for value in (source, weight):
-            state.freeze(value, f"the weights of {op.where} depend on the input")
-        state.set(out)
+            state.freeze(value, reason)
+        state.set(out, {1: Field(_stay(state, op, state.shape(out)[1], reason))})
         return
     if groups > 1 and groups == channels:
         made = _depthwise(state, op, source, weight)
@@ -56,12 +57,7 @@ def _grouped(state: Propagation, op: Op, source: Value, weight: Value) -> Field:
     size = weight.shape[in_dim]
     fields = {} if ids is None else {0: Field(ids)}
     _read(state, op, Value((size,), fields), 0, weight, in_dim)
-    if out_dim not in weight.fields:
-        return Field(np.zeros(state.shape(op.outputs[0])[1], dtype=np.int64))
-    made = state.ids(weight, out_dim)
-    assert made is not None
-    for site in weight.fields[out_dim].sites:
-        site.roles.add("producer")
+    made = _made(state, op, weight, out_dim)
     if groups > 1 and not transposed:
         rows = made.reshape(groups, -1)
         state.labels.tie(rows, np.broadcast_to(rows[0], rows.shape), _fixed(op))
@@ -100,7 +96,7 @@ def _read(state: Propagation, op: Op, source: Value, dim: int, weight: Value, we
     item, column = source.fields.get(dim), weight.fields.get(weight_dim)
     reads = f"the weight of {op.where}, which reads its channels,"
     if column is None or not column.sites:
-        state.freeze(source, f"{reads} is computed from other tensors", [dim])
+        state.freeze(source, f"{reads} {_computed(op)}", [dim])
         return
     if item is not None and column.ids is not None and not column.ids.any():
         state.freeze(source, f"{reads} is also used where it cannot be cut", [dim])
@@ -111,6 +107,32 @@ def _read(state: Propagation, op: Op, source: Value, dim: int, weight: Value, we
         state.freeze(weight, _fixed(op), [weight_dim])
     else:
         state.join([(source, dim), (weight, weight_dim)], _fixed(op))
+
+
+def _made(state: Propagation, op: Op, weight: Value, dim: int) -> np.ndarray:
+    """Ids of the channels that a weight makes; frozen, under its layer's name, where the weight keeps its size."""
+    ids = state.ids(weight, dim)
+    if ids is not None and ids.any():
+        for site in weight.fields[dim].sites:
+            site.roles.add("producer")
+        return ids
+    used = "is also used where it cannot be cut"
+    computed = ids is None or op.where.startswith("Parametrized")
+    return _stay(state, op, weight.shape[dim], f"the weight of {op.where} {_computed(op) if computed else used}")
+
+
+def _computed(op: Op) -> str:
+    if op.where.startswith("Parametrized"):
+        return "is computed from other tensors (torch.nn.utils.parametrize.remove_parametrizations ends that)"
+    return "is computed from other tensors"
+
+
+def _stay(state: Propagation, op: Op, size: int, reason: str) -> np.ndarray:
+    """Ids of channels that a layer makes and that cannot be cut."""
+    ids = state.labels.new(size)
+    state.labels.freeze(ids, reason)
+    state.roots.append(Root(op.path, ids))
+    return ids
 
 
 def _note_root(state: Propagation, weight: Value, dim: int, out: Value, out_dim: int) -> None:
@@ -149,10 +171,9 @@ def product(state: Propagation, op: Op) -> None:
         _read(state, op, *inner[1], *inner[0])
     fields = {}
     for dim, (value, own) in ((rank - 2, rows), (rank - 1, columns)):
-        if own in value.fields:
-            if value.weight and not (left.weight and right.weight):
-                for site in value.fields[own].sites:
-                    site.roles.add("producer")
+        if value.weight and left.weight != right.weight:
+            fields[dim] = Field(_made(state, op, value, own))
+        elif own in value.fields:
             fields[dim] = state.plain(value.fields[own], value.shape[own])
     if rank == 3:
         batch = state.join([(left, 0), (right, 0)], _fixed(op))

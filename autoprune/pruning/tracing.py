@@ -76,6 +76,11 @@ class Op:
         """The argument of that name."""
         return self.arguments.get(name, default)
 
+    @property
+    def path(self) -> str:
+        """The module's name in the model: ``layer1.0.bn1``."""
+        return self.where.partition("'")[2].rstrip("'") or "the model"
+
     def inputs(self) -> list[Ref]:
         """Every tensor among the arguments."""
         found: list[Ref] = []

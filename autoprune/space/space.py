@@ -76,7 +76,10 @@ class SearchSpace:
             dimensions.append(Dimension(group.name, group.channels, allowed_widths(group, applied)))
         if not searched:
             why = "; ".join(f"{name}: {reason}" for name, reason in reasons.items()) or "the model has no groups"
-            raise ConfigError(f"no group is left to search ({why}).", "Loosen the rules of the space.")
+            bound = "No rule can change that: change these layers, or take another model."
+            raise ConfigError(
+                f"no group is left to search ({why}).", "Loosen the rules of the space." if groups else bound
+            )
         return cls(tuple(dimensions), _restricted(cost, [group.name for group in searched]), tuple(searched), reasons)
 
     @classmethod

@@ -174,6 +174,22 @@ def test_a_parametrised_layer_is_left_out_by_name_and_the_others_are_pruned(
     assert any("is computed from other tensors" in reason for reason in space.left_out.values())
 
 
+@pytest.mark.parametrize("parametrise", [parametrizations.weight_norm, parametrizations.spectral_norm])
+def test_a_model_of_parametrised_layers_alone_is_refused_by_their_names(
+    parametrise: Callable[[nn.Module], nn.Module],
+) -> None:
+    model = small(no_norm)
+    for layer in model:
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            parametrise(layer)
+    with pytest.raises(
+        ConfigError, match=r"no group is left to search \(0: the weight of ParametrizedConv2d"
+    ) as caught:
+        SearchSpace.from_module(model.eval(), torch.zeros(IMAGE))
+    assert "; 3: the weight of Parametrized" in str(caught.value)
+    assert "remove_parametrizations" in str(caught.value)
+
+
 def quantised() -> nn.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch announces where quantisation is moving to

@@ -284,7 +284,8 @@ def test_computed_weights_make_channels_but_their_readers_are_named() -> None:
     assert group.name == "1"
     assert members(group)[f"{weight}0", 0] == members(group)[f"{weight}1", 0] == members(group)["2.weight", 1]
     assert discovery.left_out == {
-        "0": "the weight of ParametrizedLinear '1', which reads its channels, is computed from other tensors"
+        "0": "the weight of ParametrizedLinear '1', which reads its channels, is computed from other tensors "
+        "(torch.nn.utils.parametrize.remove_parametrizations ends that)"
     }
 
 
