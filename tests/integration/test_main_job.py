@@ -65,7 +65,8 @@ def test_search_query_select_export_reload(workplace: Path, launch: dict[str, An
     images = torch.tensor((dataset.search_val.images / 255 - mean) / std, dtype=torch.float32)
     with torch.no_grad():
         correct = (model(images).argmax(1).numpy() == dataset.search_val.labels).mean()
-    assert correct == pytest.approx(chosen.metrics["top1"], abs=1e-9)
+    one_image = 1.01 / len(dataset.search_val.labels)  # where the search multiplied in bfloat16
+    assert correct == pytest.approx(chosen.metrics["top1"], abs=one_image)
 
 
 def test_the_same_search_again_runs_nothing_and_a_higher_limit_goes_on(workplace: Path, launch: dict[str, Any]) -> None:
