@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import moocore
 import numpy as np
 
 __all__ = ["Gain"]
@@ -20,7 +21,8 @@ class Gain:
         together = np.vstack([known, possible])
         low, high = np.vstack([floor[None], known]).min(axis=0), together.max(axis=0)
         points = low + (high - low) * rng.uniform(size=(_POINTS, together.shape[1]))
-        self._points = points[~_dominated(known, points).any(axis=0)]
+        front = known[moocore.is_nondominated(known, maximise=True)] if len(known) else known
+        self._points = points[~_dominated(front, points).any(axis=0)]
         self._low, self._range = low, np.where(high > low, high - low, 1.0)
 
     def __call__(self, values: np.ndarray) -> np.ndarray:

@@ -60,8 +60,8 @@ class RegressionController:
     def _start_over(self) -> None:
         self._proposed = Proposed(self._space)
         self._running: dict[int, Candidate] = {}
-        self._told: dict[str, tuple[Candidate, list[float]]] = {}
-        """Digest -> candidate and its objectives, NaN where they are only known to be bad."""
+        self._told: dict[str, tuple[np.ndarray, list[float]]] = {}
+        """Digest -> widths (G,) and objectives, NaN where they are only known to be bad."""
 
     @property
     def exhausted(self) -> bool:
@@ -89,7 +89,7 @@ class RegressionController:
         values = [trial.metrics.get(item.metric, math.nan) for item in self._objectives]
         if trial.state in (TrialState.INFEASIBLE, TrialState.DIVERGED) or not all(map(math.isfinite, values)):
             values = [math.nan] * len(values)
-        self._told[trial.candidate.digest] = (trial.candidate, values)
+        self._told[trial.candidate.digest] = (self._space.vector(trial.candidate), values)
 
     def state(self) -> Mapping[str, Any]:
         """Empty: the history is the state."""
@@ -115,7 +115,8 @@ class RegressionController:
         }
         groups = len(self._channels)
         proportions, shares = np.clip(rng.normal(0.0, _STEP, (_POOL, groups)), -1.0, 1.0), rng.uniform(size=_POOL)
-        running = self._predicted(self._vectors(list(self._running.values())), samples)
+        running = self._stacked([self._space.vector(item) for item in self._running.values()])
+        running = self._predicted(running, samples)
         predicted = self._predicted(self._aim.widths(proportions, shares), samples)
         gain = Gain(np.vstack([values, running]), predicted, self._floor(predicted), rng)
         for step in 0.5 ** np.arange(1, _ROUNDS):
@@ -130,7 +131,7 @@ class RegressionController:
     def _trials(self) -> tuple[np.ndarray, np.ndarray]:
         """Widths (N, G) and values (N, objectives), larger better, of what was told; bad ones below all others."""
         told = list(self._told.values())
-        widths = self._vectors([candidate for candidate, _ in told])
+        widths = self._stacked([row for row, _ in told])
         values = np.array([values for _, values in told]).reshape(len(told), len(self._objectives))
         values = values * [-item.sign for item in self._objectives]
         bad = np.isnan(values).any(axis=1)
@@ -139,9 +140,8 @@ class RegressionController:
         values[bad] = worst
         return widths, values
 
-    def _vectors(self, candidates: Sequence[Candidate]) -> np.ndarray:
-        empty = np.zeros((0, len(self._channels)), dtype=np.int64)
-        return np.stack([self._space.vector(item) for item in candidates]) if candidates else empty
+    def _stacked(self, rows: Sequence[np.ndarray]) -> np.ndarray:
+        return np.stack(rows) if rows else np.zeros((0, len(self._channels)), dtype=np.int64)
 
     def _logs(self, widths: np.ndarray) -> np.ndarray:
         return np.asarray(np.log(widths / self._channels))
