@@ -41,7 +41,7 @@ class PruningNet(nn.Module):
         *,
         hidden: int = 32,
         rank: int | None = None,
-        varying: float = 0.1,
+        varying: float = 0.01,
         empty: bool = False,
     ) -> None:
         super().__init__()
@@ -135,10 +135,10 @@ class PruningNet(nn.Module):
             return made * math.sqrt(weight.shape[inputs] / made.shape[inputs])
 
     def _ratios(self, candidate: Candidate) -> Tensor:
-        """keep_ratio of each group, (G,) float32."""
-        device = next(self.parameters()).device
+        """keep_ratio of each group, (G,)."""
+        like = next(self.parameters())
         ratios = [candidate.widths.get(group.name, group.channels) / group.channels for group in self.groups]
-        return torch.tensor(ratios, device=device)
+        return torch.tensor(ratios, dtype=like.dtype, device=like.device)
 
 
 def _contiguous(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

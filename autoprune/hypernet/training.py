@@ -43,7 +43,7 @@ __all__ = [
 
 _VERSION = 1
 """Raised whenever a change of the code would train other weights from the same configuration."""
-_VARYING = 0.1
+_VARYING = 0.01
 """Share of the variance of a generated weight that depends on the widths at first, where all is random."""
 _CALIBRATION_IMAGES = 1000
 _VAL_BATCH = 250
