@@ -33,7 +33,7 @@ class ExportBench:
     settings: Mapping[str, int]
     """``batch``, ``threads``, ``warmup``, ``repeats``."""
     facts: Mapping[str, str] = field(default_factory=dict)
-    """Processor and versions."""
+    """Processor, versions, and the clock: processor time of the one thread, or wall time."""
 
     @property
     def faster(self) -> bool:

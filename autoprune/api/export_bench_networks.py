@@ -21,7 +21,7 @@ from autoprune.cost.trace import trace
 from autoprune.data.shapes import shape_and_classes
 from autoprune.errors import ConfigError, NotFound
 from autoprune.exporters import onnx
-from autoprune.exporters.bench import interleaved, onnx_call, write_fixed
+from autoprune.exporters.bench import clock_for, interleaved, onnx_call, write_fixed
 from autoprune.exporters.bundle import load_model, read_description
 from autoprune.exporters.formats import read_metadata
 from autoprune.models import registry
@@ -72,6 +72,7 @@ def networks_of_folder(folder: Path) -> Networks:
 def measure(networks: Networks, *, batch: int, threads: int, warmup: int, repeats: int) -> ExportBench:
     """Both in onnxruntime, in turns."""
     onnx.require_packages()
+    clock, clock_name = clock_for(threads)
     pair = {"dense": networks.dense, "pruned": networks.pruned}
     with tempfile.TemporaryDirectory() as folder:
         paths = {
@@ -79,7 +80,7 @@ def measure(networks: Networks, *, batch: int, threads: int, warmup: int, repeat
             for kind, module in pair.items()
         }
         calls = {kind: onnx_call(path, threads=threads, batch=batch) for kind, path in paths.items()}
-        timings = interleaved(calls, warmup=warmup, repeats=repeats)
+        timings = interleaved(calls, warmup=warmup, repeats=repeats, clock=clock)
     ratios = timings["dense"].samples_ms / timings["pruned"].samples_ms
     low, middle, high = (float(value) for value in np.percentile(ratios, (25, 50, 75)))
     example = torch.zeros((1, *networks.shape))
@@ -92,7 +93,7 @@ def measure(networks: Networks, *, batch: int, threads: int, warmup: int, repeat
         speedup_high=high,
         macs={kind: trace(module, example, ()).baseline["macs"] for kind, module in pair.items()},
         settings={"batch": batch, "threads": threads, "warmup": warmup, "repeats": repeats},
-        facts={**facts(), "onnxruntime": version("onnxruntime")},
+        facts={**facts(), "onnxruntime": version("onnxruntime"), "clock": clock_name},
     )
 
 

@@ -68,8 +68,8 @@ def _print(result: ExportBench, format: Format) -> None:
         left=["model"],
         title=f"{result.name}: onnxruntime, batch {settings['batch']}, {settings['threads']} thread(s)",
         caption=(
-            f"Milliseconds a call; {settings['repeats']} rounds, each timing both; spread: half the distance between "
-            f"the quartiles. {result.facts.get('processor', '')}"
+            f"Milliseconds a call, {result.facts.get('clock', '')}; {settings['repeats']} rounds, each timing both; "
+            f"spread: half the distance between the quartiles. {result.facts.get('processor', '')}"
         ),
     )
     for row in rows:

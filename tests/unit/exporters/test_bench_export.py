@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -125,4 +126,18 @@ def test_the_command_prints_a_table_and_json(
     assert calls[0] == (
         ("name", 3),
         {"batch": 8, "threads": 1, "warmup": 10, "repeats": 30, "store": None},
+    )
+
+
+def test_one_thread_is_timed_by_its_own_clock() -> None:
+    """Time in which it waits does not count; with more threads the wall decides."""
+    clock, name = bench.clock_for(1)
+    assert name == "processor time"
+    waiting = bench.interleaved({"sleep": lambda: time.sleep(0.002)}, warmup=0, repeats=3, clock=clock)
+    assert waiting["sleep"].median_ms < 1.5
+    clock, name = bench.clock_for(2)
+    assert name == "wall time"
+    assert (
+        bench.interleaved({"sleep": lambda: time.sleep(0.002)}, warmup=0, repeats=3, clock=clock)["sleep"].median_ms
+        >= 2
     )
