@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from autoprune.pruning.cloning import clone
 from autoprune.pruning.slicing import Slicer
+from autoprune.pruning.standardised import is_standardising, keep_standardised
 from autoprune.pruning.tracing import FORWARD_ERRORS, first_line
 from autoprune.types import ChannelGroup
 
@@ -45,7 +46,7 @@ def max_error(
 
 
 class Checker:
-    """Runs the check for many subsets of ``groups``; the model is copied once and not touched."""
+    """Runs the check for many subsets of ``groups``; the model is copied and not touched."""
 
     def __init__(
         self,
@@ -57,6 +58,9 @@ class Checker:
         self.groups = tuple(groups)
         self.model = _random_copy(model, seed)
         self._slicer = Slicer(self.model, self.groups)
+        if any(map(is_standardising, self.model.modules())):
+            self.model = clone(self.model)
+            keep_standardised(self.model)
         example = example_input if isinstance(example_input, tuple) else (example_input,)
         inputs = tuple(_random_like(argument[:1], seed + number) for number, argument in enumerate(example))
         self._inputs = inputs if len(inputs) > 1 else (self._smallest_input(inputs[0]),)

@@ -8,6 +8,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from autoprune.pruning.attention import head_shape, set_head_count
+from autoprune.pruning.standardised import StandardisedConv2d, is_standardising
 
 __all__ = ["resize"]
 
@@ -36,6 +37,8 @@ def resize(module: nn.Module) -> None:
 
 def _resize_conv(module: _ConvNd) -> None:
     first, second = module.weight.shape[:2]
+    if is_standardising(module) and second * module.groups != module.in_channels:
+        module.__class__ = StandardisedConv2d
     multiplier = _filters_per_channel(module)
     if multiplier:
         module.in_channels = first if module.transposed else first // multiplier

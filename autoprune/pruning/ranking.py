@@ -9,6 +9,7 @@ from torch import nn
 
 from autoprune.errors import ConfigError, did_you_mean
 from autoprune.protocols import Criterion
+from autoprune.pruning.standardised import effective_weights
 from autoprune.types import Candidate, ChannelGroup
 
 __all__ = ["keep", "rank"]
@@ -20,6 +21,7 @@ def rank(model: nn.Module, groups: Sequence[ChannelGroup], criterion: Criterion)
     Equal scores keep the order of the channels; units whose score is NaN come last.
     """
     tensors = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers())}
+    tensors.update(effective_weights(model))
     order = {}
     for group in groups:
         scores = np.asarray(criterion.score(group, tensors), dtype=np.float64)

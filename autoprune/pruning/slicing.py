@@ -15,6 +15,7 @@ from autoprune.pruning.attention import head_shape
 from autoprune.pruning.cloning import clone
 from autoprune.pruning.layers import resize
 from autoprune.pruning.recycling import RecycledMemory
+from autoprune.pruning.standardised import is_standardising, standardised
 from autoprune.types import ChannelGroup
 
 __all__ = ["Slicer", "adopt_tensors", "slice_model"]
@@ -109,7 +110,8 @@ class Slicer:
             if selections and id(tensor) not in memo:
                 given = replaced(tensor, dict(selections)) if replaced else None
                 place = (id(plan.module), plan.attribute)
-                memo[id(tensor)] = _select(tensor, selections, self._memory, place) if given is None else given
+                source = standardised(plan.module) if _loses_inputs(plan, selections) else tensor
+                memo[id(tensor)] = _select(source, selections, self._memory, place) if given is None else given
                 changed.append(plan.module)
         for tensor in self.model.parameters() if replaced else ():
             if id(tensor) not in memo and (given := replaced(tensor, {})) is not None:  # type: ignore[misc]
@@ -150,6 +152,11 @@ class Slicer:
                 self._axes.append(_Axis(size, tuple(parts)))
             dims.setdefault(parameter, []).append((dim, numbers[key]))
         return [_Plan(*owners[parameter], tuple(sorted(where))) for parameter, where in dims.items()]
+
+
+def _loses_inputs(plan: _Plan, selections: Sequence[tuple[int, Tensor]]) -> bool:
+    """Whether a convolution that standardises its filters will read fewer channels."""
+    return plan.attribute == "weight" and selections[-1][0] == 1 and is_standardising(plan.module)
 
 
 def _owners(model: nn.Module) -> dict[str, tuple[nn.Module, str]]:

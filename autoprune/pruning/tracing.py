@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from autoprune.errors import ConfigError
 from autoprune.pruning.attention import head_shape
 from autoprune.pruning.cloning import clone
+from autoprune.pruning.standardised import keep_standardised
 
 __all__ = ["FORWARD_ERRORS", "Op", "Ref", "Trace", "first_line", "meta_copy", "record"]
 
@@ -157,6 +158,7 @@ def undisturbed() -> Iterator[None]:
 
 
 def _run(model: nn.Module, example: Tensor) -> Trace:
+    keep_standardised(model)  # as its slices will be
     recorder = _Recorder(model.eval(), example)
     with undisturbed(), recorder:
         output = model(example)
