@@ -168,7 +168,9 @@ def _culprits(reason_of: Callable[[Collection[str]], str | None], names: Sequenc
     passed: set[str] = set()
     failed: dict[str, str] = {}
 
-    def add(batch: Sequence[str]) -> None:
+    waiting = [names]  # no recursion: a closure that knows itself would keep the checker's memory
+    while waiting:
+        batch = waiting.pop()
         reason = reason_of(passed.union(batch))
         if reason is None:
             passed.update(batch)
@@ -176,8 +178,5 @@ def _culprits(reason_of: Callable[[Collection[str]], str | None], names: Sequenc
             failed[batch[0]] = reason
         else:
             half = len(batch) // 2
-            add(batch[:half])
-            add(batch[half:])
-
-    add(names)
+            waiting += [batch[half:], batch[:half]]
     return failed
