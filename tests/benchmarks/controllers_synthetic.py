@@ -6,6 +6,7 @@ Twelve groups (toy chain, 32 to 128 channels, multiples of 4, floor 0.25); each 
 mean and standard deviation over the seeds of
 - hypervolume: share of the box (top1 from 0, MACs up to the baseline's) that the front dominates;
 - top1 at a budget: the best accuracy when only accuracy counts and MACs are bounded by 30 %.
+CMA-ES follows one objective and has no hypervolume.
 """
 
 from __future__ import annotations
@@ -45,6 +46,10 @@ ARMS: dict[str, ControllerConfig] = {
     "nsga2, 10": OptunaControllerConfig(sampler="nsga2", population=10),
     "nsga2, 20 (default)": OptunaControllerConfig(sampler="nsga2"),
     "nsga2, 40": OptunaControllerConfig(sampler="nsga2", population=40),
+    "nsga3": OptunaControllerConfig(sampler="nsga3"),
+    "gp": OptunaControllerConfig(sampler="gp"),
+    "cmaes": OptunaControllerConfig.model_validate({"sampler": "cmaes"}),
+    "qmc": OptunaControllerConfig(sampler="qmc"),
     "evolution": EvolutionControllerConfig(),
     "evolution, crowding": EvolutionControllerConfig(survival="crowding"),
     "metapruning": EvolutionControllerConfig.model_validate({"preset": "metapruning"}),
@@ -53,6 +58,8 @@ ARMS: dict[str, ControllerConfig] = {
     "amc": AmcControllerConfig(),
     "amc, paper": AmcControllerConfig(mode="paper", warmup=30),
 }
+
+ONE_OBJECTIVE = ("cmaes",)
 
 
 def run(config: ControllerConfig, search: ToySearch, trials: int, seed: int) -> list[Trial]:
@@ -96,14 +103,19 @@ def main() -> None:
             volumes, bests = [], []
             started, asked = time.process_time(), 0
             for seed in range(options.seeds):
-                search = front_search(seed)
-                history = run(config, search, trials, seed)
-                volumes.append(hypervolume(history, search.space.cost.baseline["macs"]))
+                history: list[Trial] = []
+                if name not in ONE_OBJECTIVE:
+                    search = front_search(seed)
+                    history = run(config, search, trials, seed)
+                    volumes.append(hypervolume(history, search.space.cost.baseline["macs"]))
                 best = run(config, budget_search(seed), trials, seed)
                 bests.append(max(trial.metrics["top1"] for trial in best))
                 asked += len(history) + len(best)
             each = (time.process_time() - started) / asked * 1e3
-            columns = [f"{np.mean(values):.4f} +- {np.std(values):.4f}".ljust(18) for values in (volumes, bests)]
+            columns = [
+                (f"{np.mean(values):.4f} +- {np.std(values):.4f}" if values else "-").ljust(18)
+                for values in (volumes, bests)
+            ]
             print(name.ljust(22), *columns, f"{each:.1f}", flush=True)
 
 

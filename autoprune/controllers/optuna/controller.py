@@ -20,6 +20,7 @@ from autoprune.controllers.observed import Losses
 from autoprune.controllers.optuna.memory import Memory
 from autoprune.controllers.optuna.samplers import samplers
 from autoprune.controllers.uniform import UNIFORM, uniform_widths
+from autoprune.errors import ConfigError
 from autoprune.space import Decoder, SearchSpace
 from autoprune.types import Candidate, Objective, Proposal, Trial
 
@@ -38,6 +39,8 @@ class OptunaController:
     the two. INFEASIBLE and DIVERGED trials are told with values worse than any seen; FAILED ones are forgotten; of
     equal candidates the first measurement counts. STOPPED ones are told with their estimates: they lie below the front
     with confidence, so the sampler cannot take an estimate for the best, but learns where not to look.
+
+    Raises ConfigError for CMA-ES with several objectives.
     """
 
     def __init__(
@@ -49,6 +52,11 @@ class OptunaController:
         objectives: Sequence[Objective],
         seed: int,
     ) -> None:
+        if config.sampler == "cmaes" and len(objectives) > 1:
+            raise ConfigError(
+                f"sampler cmaes follows one objective, got {len(objectives)}.",
+                "Make the others constraints, or take nsga2, nsga3, tpe, gp, qmc or random.",
+            )
         self._config = config
         self._space = space
         self._objectives = tuple(objectives)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,10 @@ from autoprune.controllers.optuna.memory import Seen
 
 __all__ = ["GaussianProcesses"]
 
-_WINDOW = 60
+_WINDOW = 40
 _REFIT = 20
 
-_POOL, _LOOKED_AT = 512, 32
+_POOL, _LOOKED_AT = 256, 32
 _STEPS = (0.1, 0.03)
 _SAMPLES = 32
 """Of the posterior, where several objectives are improved together; 128 in Optuna."""
@@ -44,27 +45,35 @@ class GaussianProcesses:
         self._startup, self.window = startup, window or _WINDOW
         self._latest: list[FrozenTrial] = []
         self._told = 0
-        self._first: list[FrozenTrial] = []
-        """What the kernels that fits begin with are fitted to; empty once they are."""
-        self._kernels: Any = None
+        self._first: list[tuple[FrozenTrial, dict[str, Any]]] = []
+        """What the kernels that fits begin with are fitted to, as it was known then; empty once they are."""
+        self._kernels: tuple[Any, Any] = (None, None)
 
     def make(self, number: int, attempt: int) -> BaseSampler:
         sampler = self._sampler(seeded(self._seed, number, attempt), self._startup)
         if self._first:
-            fitted = self._sampler(seeded(self._seed), 1)
-            Seen(self._first, len(self._first[0].values)).suggested(fitted, self._together)
-            self._kernels, self._first = fitted._gprs_cache_list, []
-        sampler._gprs_cache_list = self._kernels
+            self._kernels, self._first = self._fitted(), []
+        sampler._gprs_cache_list, sampler._constraints_gprs_cache_list = self._kernels
         return sampler
 
     def _sampler(self, seed: int, startup: int) -> _Gp:
         return _Gp(self._together, self._is_new, seed=seed, n_startup_trials=startup)
 
+    def _fitted(self) -> tuple[Any, Any]:
+        """Kernels of the objectives, and of the constraint if one was broken."""
+        trials = []
+        for trial, attributes in self._first:
+            trials.append(copy(trial))
+            trials[-1].system_attrs = attributes
+        sampler = self._sampler(seeded(self._seed), 1)
+        Seen(trials, len(trials[0].values)).suggested(sampler, self._together)
+        return sampler._gprs_cache_list, sampler._constraints_gprs_cache_list
+
     def told(self, trial: FrozenTrial) -> None:
         self._told += 1
         self._latest = [*self._latest, trial][-self.window :]
         if self._told % _REFIT == 0:
-            self._first = list(self._latest)
+            self._first = [(item, dict(item.system_attrs)) for item in self._latest]
 
 
 class _Gp(Known, GPSampler):

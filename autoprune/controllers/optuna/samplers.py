@@ -110,7 +110,7 @@ class _Generations:
     that they are the same after a resume, whichever trial asks for them first.
     """
 
-    window = None
+    window = 0
     attempts = _ATTEMPTS
 
     def __init__(self, config: OptunaControllerConfig, together: Mapping[str, BaseDistribution], seed: int) -> None:
@@ -126,7 +126,7 @@ class _Generations:
         return kind(self, self._together, population_size=self._config.population, seed=seed)
 
     def told(self, trial: FrozenTrial) -> None:
-        generation = trial.system_attrs.get(self._key)
+        generation = trial.system_attrs.get(self.key)
         if not isinstance(generation, int):
             return
         members = self._population.setdefault(generation, [])
@@ -134,8 +134,15 @@ class _Generations:
             members.append(trial)
 
     @property
-    def _key(self) -> str:
-        return (_Nsga2 if self._config.sampler == "nsga2" else _Nsga3)._get_generation_key()
+    def current(self) -> int:
+        """The generation that new trials belong to."""
+        latest = max(self._population, default=0)
+        return latest + (len(self._population.get(latest, [])) >= self._config.population)
+
+    @property
+    def key(self) -> str:
+        """Of a trial's generation in what a sampler notes about it."""
+        return str((_Nsga2 if self._config.sampler == "nsga2" else _Nsga3)._get_generation_key())
 
     def population(self, generation: int) -> list[FrozenTrial]:
         return sorted(self._population.get(generation, []), key=lambda trial: trial.number)
@@ -153,6 +160,11 @@ class _OfGenerations(Known):
     def __init__(self, generations: _Generations, together: Mapping[str, BaseDistribution], **options: Any) -> None:
         super().__init__(together, **options)
         self._generations = generations
+
+    def get_trial_generation(self, study: optuna.Study, trial: FrozenTrial) -> int:
+        generation = self._generations.current
+        study._storage.set_trial_system_attr(trial._trial_id, self._generations.key, generation)
+        return generation
 
     def get_population(self, study: optuna.Study, generation: int) -> list[FrozenTrial]:
         return self._generations.population(generation)

@@ -195,6 +195,8 @@ def test_settings_that_a_sampler_cannot_take(controller: dict[str, Any], message
 def test_cmaes_takes_one_objective() -> None:
     search = {**SEARCH, "objectives": ["top1 max"], "controller": {"kind": "optuna", "sampler": "cmaes"}}
     assert load_search(search).controller.population == 10  # type: ignore[union-attr]
+    with pytest.raises(ConfigError, match="one objective, got 2"):
+        _controller(ToySearch(toy_space()), sampler="cmaes")
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2", "nsga3", "cmaes", "gp", "qmc", "random"])
