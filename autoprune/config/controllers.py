@@ -63,7 +63,7 @@ class OptunaControllerConfig(Strict):
     """``tpe``, ``gp``: random proposals before the model takes over."""
     window: int | None = Field(None, ge=8)
     """``tpe``, ``gp``: how many finished trials the model is fitted to, half of them the best, half the latest of the
-    others; null: 250 (``tpe``), 60 (``gp``)."""
+    others; null: 250 (``tpe``), 40 (``gp``)."""
     seed_uniform: int = Field(5, ge=0)
     """The first so many proposals are uniform widths."""
 
