@@ -133,7 +133,7 @@ def _advice_cells(advice: Advice) -> list[str]:
 
 
 def _advice_data(advice: Advice) -> dict[str, Any]:
-    multiple = advice.multiple if advice.measured else None
+    multiple = advice.multiple if advice.measured and not advice.noisy else None
     return {
         "multiple": multiple,
         "share": advice.share,

@@ -15,6 +15,7 @@ from autoprune.latency.table import LatencyTable
 
 __all__ = ["Advice", "LayerKind", "advice_by_group", "layer_kind", "overall_advice", "varied_sides"]
 
+_NOISE = 0.5
 LayerKind = tuple[str, int, int]
 
 
@@ -35,13 +36,18 @@ class Advice:
     @property
     def multiple(self) -> int:
         """The smallest one whose waste is within 2 points of the least; 1 where there are no steps, or none known."""
-        return smallest_good(self.waste)
+        return 1 if self.noisy else smallest_good(self.waste)
+
+    @property
+    def noisy(self) -> bool:
+        """Even the best multiple is far above the envelope: the machine made these steps, and not the layers."""
+        return min(self.waste.values(), default=0.0) > _NOISE
 
     @property
     def text(self) -> str:
-        """``8``, ``none`` (no steps) or ``not measured``."""
-        if not self.measured:
-            return "not measured"
+        """``8``, ``none`` (no steps), ``too noisy`` or ``not measured``."""
+        if not self.measured or self.noisy:
+            return "too noisy" if self.noisy else "not measured"
         return "none" if self.multiple == 1 else str(self.multiple)
 
 

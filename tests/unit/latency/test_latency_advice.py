@@ -107,3 +107,10 @@ def test_layers_of_one_kind_share_their_staircase() -> None:
 def test_without_staircases_nothing_is_suggested() -> None:
     advice = overall_advice(replace(make_table(), staircases=()))
     assert (advice.text, advice.multiple, advice.waste) == ("not measured", 1, {})
+
+
+def test_a_machine_that_was_too_busy_suggests_nothing() -> None:
+    rng = np.random.default_rng(0)
+    busy = steps(lambda width: 0.01 if width in (49, 64) else rng.uniform(1.0, 2.0), "layer1", full=64)
+    advice = overall_advice(replace(make_table(), staircases=(busy,)))
+    assert (advice.text, advice.multiple) == ("too noisy", 1)

@@ -220,6 +220,7 @@ def test_compiled_glue_is_fitted_apart() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # torch's compiler uses what torch deprecates
 def test_a_table_through_the_real_compiler(small: tuple[nn.Module, Tensor, SearchSpace]) -> None:
     effort = Effort(levels=2, rounds=1, runs=3, fitted=2, held_out=2)
     table = build_table(*small, LatencySettings(compiled=True), effort=effort)
