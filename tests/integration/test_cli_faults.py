@@ -16,10 +16,13 @@ import pytest
 import yaml
 
 import autoprune
+from autoprune.cli.main import main
+from autoprune.errors import Conflict
 from autoprune.types import Trial
 
 ROOT = Path(__file__).resolve().parents[2]
-TRIALS = 40
+MANY = 5000
+"""More trials than any driver here gets to run: none can be over before it is caught."""
 
 
 @pytest.fixture
@@ -27,7 +30,7 @@ def launch_file(workplace: Path, launch: dict[str, Any]) -> Path:
     """A search on Ray whose trials take long enough (all digits, small batches) to be caught in the middle."""
     launch["executor"] = {"kind": "ray", "max_parallel": 2}
     launch["evaluator"] = {"calibration_images": 1000, "validation_images": 287, "batch_size": 16}
-    launch["limits"] = {"trials": TRIALS}
+    launch["limits"] = {"trials": MANY}
     path = workplace / "launch.yaml"
     path.write_text(yaml.safe_dump(launch))
     return path
@@ -50,6 +53,13 @@ def finish(process: subprocess.Popen[str], seconds: float = 240) -> tuple[int, s
     return process.returncode, out, err
 
 
+def here(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """A command in this process, which has torch imported already."""
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    return int(left.value.code or 0), *capsys.readouterr()
+
+
 def trials_so_far() -> list[Trial]:
     try:
         return autoprune.trials("small")
@@ -70,32 +80,66 @@ def finished() -> list[Trial]:
     return [trial for trial in trials_so_far() if trial.state.finished]
 
 
-def assert_whole(before: list[Trial]) -> None:
+def assert_whole(before: list[Trial], trials: int) -> None:
     """Every trial is there once and complete; what was measured before the fault was not measured again."""
     after = trials_so_far()
-    assert [trial.number for trial in after] == list(range(TRIALS))
+    assert [trial.number for trial in after] == list(range(trials))
     assert {trial.state.value for trial in after} == {"complete"}
     assert [after[trial.number] == trial for trial in before] == [True] * len(before)
     digests = [trial.candidate.digest for trial in after if not trial.duplicate_of]
     assert len(set(digests)) == len(digests)
 
 
-def test_kill_the_driver_then_resume(launch_file: Path) -> None:
+@pytest.mark.timeout(600)
+def test_killed_workers_killed_drivers_and_ctrl_c(launch_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One search: kill -9 of the workers, a second driver, kill -9 of the first, Ctrl-C after a resume, the end.
+
+    The end without Ray, in this process: a search can be moved.
+    """
     driver = start("search", str(launch_file))
-    wait_for(lambda: len(finished()) >= 5, driver)
-    driver.send_signal(signal.SIGSTOP)  # alive, but it must not finish before the second driver has come up
-    code, _, err = finish(start("search", str(launch_file), "--quiet"))
-    assert code == 3, err
-    assert str(driver.pid) in err
-    os.killpg(driver.pid, signal.SIGKILL)
-    driver.communicate()
+    try:
+        kill_the_workers(driver)
+        with pytest.raises(Conflict, match=str(driver.pid)):
+            autoprune.search(launch_file)
+    finally:
+        os.killpg(driver.pid, signal.SIGKILL)
+        driver.communicate()
     before = finished()
-    assert 5 <= len(before) < TRIALS, "the search was over before it could be killed"
-    code, out, err = finish(start("resume", "small", "--format", "json"))
+
+    driver = start("resume", "small")
+    wait_for(lambda: len(finished()) >= len(before) + 2, driver)
+    driver.send_signal(signal.SIGINT)
+    code, out, err = finish(driver)
+    assert code == 130, err
+    assert "resume with: autoprune resume small" in err
+    assert "Traceback" not in err
+    assert "on the front of" in out
+    interrupted = finished()
+    assert interrupted[: len(before)] == before
+
+    trials = len(interrupted) + 6
+    moved = ["--set", "executor={kind: serial}", "--set", f"limits.trials={trials}", "--format", "json"]
+    code, out, err = here(capsys, "search", str(launch_file), *moved)
     assert code == 0, err
     front = json.loads(out)
     assert (front["search"], set(front)) == ("small", {"search", "baseline", "front"})
-    assert_whole(before_test_split(before))
+    assert_whole(before_test_split(interrupted), trials)
+    retried = [trial for trial in trials_so_far() if trial.attempt > 1]
+    assert len(retried) <= 3 * 2, "what two workers had in hand at each of the three faults"
+
+
+def kill_the_workers(driver: subprocess.Popen[str]) -> None:
+    """The search goes on in others."""
+    wait_for(lambda: len(finished()) >= 2, driver)
+    killed = workers()
+    for pid in killed:
+        os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: not workers() <= killed, driver)
+
+
+def workers() -> set[int]:
+    """Process ids of those that have measured anything so far."""
+    return {int(trial.worker.rpartition(":")[2]) for trial in finished() if not trial.duplicate_of}
 
 
 def before_test_split(trials: list[Trial]) -> list[Trial]:
@@ -104,35 +148,7 @@ def before_test_split(trials: list[Trial]) -> list[Trial]:
     return [trial for trial in trials if trial.number not in later]
 
 
-def test_kill_a_worker_and_its_trial_is_run_again(launch_file: Path) -> None:
-    driver = start("search", str(launch_file))
-    wait_for(lambda: len(finished()) >= 4, driver)
-    killed = int(finished()[0].worker.rpartition(":")[2])
-    os.kill(killed, signal.SIGKILL)
-    code, _, err = finish(driver)
-    assert code == 0, err
-    assert_whole([])
-    retried = [trial for trial in trials_so_far() if trial.attempt > 1]
-    assert len(retried) <= 1
-    assert killed not in {int(trial.worker.rpartition(":")[2]) for trial in trials_so_far()[-2:]}
-
-
-def test_ctrl_c_keeps_what_was_measured_and_says_how_to_go_on(launch_file: Path) -> None:
-    driver = start("search", str(launch_file))
-    wait_for(lambda: len(finished()) >= 3, driver)
-    driver.send_signal(signal.SIGINT)
-    code, out, err = finish(driver)
-    assert code == 130, err
-    assert "resume with: autoprune resume small" in err
-    assert "Traceback" not in err
-    assert "on the front of" in out
-    before = finished()
-    assert 3 <= len(before) < TRIALS
-    assert finish(start("resume", "small", "--quiet"))[0] == 0
-    assert_whole(before_test_split(before))
-
-
-def test_messages_and_exit_codes(workplace: Path, launch: dict[str, Any]) -> None:
+def test_messages_and_exit_codes(workplace: Path, launch: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     launch["constraints"] = ["macs <= 1k"]
     (workplace / "launch.yaml").write_text(yaml.safe_dump(launch))
     (workplace / "typo.yaml").write_text("nam: x\n")
@@ -144,8 +160,12 @@ def test_messages_and_exit_codes(workplace: Path, launch: dict[str, Any]) -> Non
         ("searches", "--store", "sqlite:///store.db"): (4, "store.db"),
         ("search", "launch.yaml", "--set", "limits.trials=-1"): (2, "limits.trials"),
     }
+    said = {}
     for arguments, (expected, text) in cases.items():
-        code, out, err = finish(start(*arguments))
+        code, out, said[arguments] = here(capsys, *arguments)
+        err = said[arguments]
         assert (code, out) == (expected, ""), (arguments, err)
         assert text in err
         assert "Traceback" not in err
+    in_its_own_process = finish(start("search", "typo.yaml"))
+    assert in_its_own_process == (2, "", said["search", "typo.yaml"])
