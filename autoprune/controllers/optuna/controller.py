@@ -36,9 +36,9 @@ class OptunaController:
     """TPE, NSGA-II, NSGA-III, CMA-ES, GP, QMC or random sampling.
 
     A proposal depends only on (seed, number) and the trials before it: every ask builds its sampler anew, seeded from
-    the two. INFEASIBLE and DIVERGED trials are told with values worse than any seen; FAILED ones are forgotten; of
-    equal candidates the first measurement counts. STOPPED ones are told with their estimates: they lie below the front
-    with confidence, so the sampler cannot take an estimate for the best, but learns where not to look.
+    the two. INFEASIBLE and DIVERGED trials break a constraint and are told with values worse than any seen; FAILED ones
+    are forgotten; of equal candidates the first measurement counts. STOPPED ones are told with estimates: they lie
+    below the front with confidence, so the sampler cannot take an estimate for the best, but learns where not to look.
 
     Raises ConfigError for CMA-ES with several objectives.
     """
