@@ -18,7 +18,7 @@ __all__ = ["register"]
 _EXAMPLES = """\b
 Examples:
   autoprune prepare launch/digits_metapruning.yaml
-  autoprune prepare launch/cifar10_resnet20.yaml --set evaluator.weights.kind=hypernet --set evaluator.weights.rank=1
+  autoprune prepare launch/cifar10_resnet20.yaml --set "evaluator.weights={kind: hypernet, recipe: {epochs: 10}}"
   autoprune prepare launch/digits_metapruning.yaml --quiet --format json
 """
 _COLUMNS = ("what", "parameters", "trained", "seconds", "digest", "path")

@@ -228,12 +228,6 @@ def _difference(theirs: dict[str, int], ours: dict[str, int]) -> str:
     """The first group that differs."""
     for name in dict.fromkeys([*ours, *theirs]):
         if theirs.get(name) != ours.get(name):
-            here, there = (
-                f"{where} {side[name]} channels" if name in side else f"is missing {place}"
-                for side, where, place in (
-                    (ours, "this space has", "in this space"),
-                    (theirs, "the file has", "in the file"),
-                )
-            )
-            return f"for group {name!r} {here}, {there}"
+            here, there = (f"{side[name]} channels" if name in side else "no channels" for side in (ours, theirs))
+            return f"for group {name!r} this space has {here}, the file has {there}"
     return "its groups stand in another order"
