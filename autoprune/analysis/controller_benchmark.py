@@ -84,6 +84,8 @@ class ArmRun:
     """Candidates measured once more, with everybody's weights."""
     test_top1: float = math.nan
     """Of the candidate with the best top1."""
+    own_metrics: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """As the arm itself saw them, where it searches by other weights than everybody."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,9 @@ class ArmResult:
     """Candidates measured in a run, mean."""
     again: float
     """Of them, measured once more with everybody's weights, mean."""
+    own_score: float
+    """The score by the arm's own weights; NaN where it has none."""
+    own_score_std: float
 
 
 @dataclass(frozen=True)
@@ -177,6 +182,7 @@ class ControllerBenchmark:
         median = float(np.median(reached))
         runs = [run for run in self.runs if (run.setting, run.arm) == (setting.name, arm)]
         tests = np.array([run.test_top1 for run in runs])
+        own = np.array([setting.curve(run.own_metrics)[-1] if run.own_metrics else math.nan for run in runs])
         proposals = sum(len(run.numbers) for run in runs)
         measured = sum(run.evaluations for run in runs)
         return ArmResult(
@@ -197,6 +203,8 @@ class ControllerBenchmark:
             evaluation_ms=1e3 * sum(run.evaluation_seconds for run in runs) / max(measured, 1),
             evaluations=measured / self.seeds,
             again=sum(run.again for run in runs) / self.seeds,
+            own_score=float(own.mean()),
+            own_score_std=float(own.std(ddof=1)),
         )
 
     def _rank(self, setting: Setting, arm: str) -> float:
@@ -231,7 +239,21 @@ class ControllerBenchmark:
 
     def verdicts(self) -> list[str]:
         """One plain sentence or two a setting, then the recommendation."""
-        return [*(self._verdict(setting) for setting in self.settings), self._recommendation()]
+        own = [self._by_own_weights(setting) for setting in self.settings]
+        return [*(self._verdict(setting) for setting in self.settings), *filter(None, own), self._recommendation()]
+
+    def _by_own_weights(self, setting: Setting) -> str:
+        """Arms that share weights of their own, beside each other; empty where there are not two of them."""
+        found = [item for item in self.results if item.setting == setting.name and item.arm in self.own_weights]
+        if len(found) < 2:
+            return ""
+        found.sort(key=lambda item: -item.own_score)
+        scale, digits, unit = (1.0, 4, "") if setting.is_front else (100.0, 2, " %")
+        shown = [
+            f"{item.arm} {scale * item.own_score:.{digits}f} ± {scale * item.own_score_std:.{digits}f}{unit}"
+            for item in found
+        ]
+        return f"{setting.name}, by the weights that each searched with: {', '.join(shown)}."
 
     def _verdict(self, setting: Setting) -> str:
         of = [item for item in self.results if item.setting == setting.name]

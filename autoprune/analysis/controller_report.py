@@ -17,6 +17,7 @@ __all__ = ["COLUMNS", "cells", "headings", "notes", "rows", "write_report"]
 COLUMNS = (
     *("setting", "arm", "score", "score_std", "gain", "gain_low", "gain_high", "wins", "rank"),
     *("reached", "reached_seeds", "test_top1", "test_top1_std", "proposal_ms", "evaluation_ms", "evaluations", "again"),
+    *("own_score", "own_score_std"),
 )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoprune.driver.observers import Silent
+from autoprune.errors import StoreError
 
 if TYPE_CHECKING:
     from autoprune.analysis.controller_benchmark import ControllerBenchmark
@@ -72,4 +73,10 @@ def benchmark_controllers(
     result = prepare.result(bench, runs, measured, len(table))
     shown.phase("report")
     output = Path(loaded.output) / loaded.name
-    return ControllerBenchmarkResult(result, output, tuple(write_report(result, output)))
+    try:
+        files = write_report(result, output)
+    except OSError as error:
+        raise StoreError(
+            f"the report cannot be written to {output}: {error.strerror}.", "Use --set output=DIR."
+        ) from None
+    return ControllerBenchmarkResult(result, output, tuple(files))

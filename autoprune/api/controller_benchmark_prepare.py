@@ -109,11 +109,14 @@ def measurable(config: BenchmarkConfig, space: SearchSpace, table: RecordedTable
     prepared = prepare(common, progress)
     assets = prepared.assets
     base = Measured(_evaluation(table, common, prepared.evaluation_digest, prepared.measure_baseline), assets)
-    own_measured = {}
-    for name, search in own.items():
-        other = prepare(search, progress)
-        described = _evaluation(table, search, other.evaluation_digest, other.measure_baseline)
-        own_measured[name] = Measured(described, other.assets)
+    made: dict[str, Measured] = {}
+    for search in own.values():
+        settings = _settings(search, 0)
+        if settings not in made:
+            other = prepare(search, progress)
+            described = _evaluation(table, search, other.evaluation_digest, other.measure_baseline)
+            made[settings] = Measured(described, other.assets)
+    own_measured = {name: made[_settings(search, 0)] for name, search in own.items()}
     test = None
     if config.test_images:
         images = prepared.dataset.open_test().take(config.test_images, config.seed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -90,6 +90,7 @@ class Runner:
             seed=task.seed,
             numbers=tuple(trial.number for trial in log.trials),
             metrics=metrics,
+            own_metrics={} if own is bench.common else _columns(log.trials, task.setting),
             finished=tuple(log.times),
             proposal_seconds=log.proposal_seconds,
             evaluation_seconds=sum(trial.timings.get("evaluate", 0.0) for trial in log.trials),
@@ -133,23 +134,17 @@ class Runner:
     def _judged(self, task: Task, log: SimulatedSession, own: Measured) -> tuple[dict[str, tuple[float, ...]], int]:
         """Metrics of the trials as everybody measures them, and how many were measured once more for that."""
         common = self._bench.common
-        names = [item.metric for item in task.setting.parsed_objectives()]
-        names = list(dict.fromkeys([*names, "top1", "macs"]))
-        rows = []
-        again = 0
+        if own is common:
+            return _columns(log.trials, task.setting), 0
         led = _led(log.trials, task.setting.parsed_objectives())
         replay = self._replay(common, task)
-        for trial in log.trials:
-            counts = trial.state is TrialState.COMPLETE
-            metrics: Mapping[str, float] = trial.metrics
-            if counts and own is not common:
-                counts = trial.number in led
-                if counts:
-                    metrics = {**metrics, **replay.measure(trial.candidate).metrics}
-                    again += 1
-            rows.append([metrics.get(name, math.nan) if counts else math.nan for name in names])
-        columns = zip(*rows, strict=True) if rows else [()] * len(names)
-        return {name: tuple(column) for name, column in zip(names, columns, strict=True)}, again
+        trials = [
+            replace(trial, metrics={**trial.metrics, **replay.measure(trial.candidate).metrics})
+            if trial.number in led
+            else replace(trial, state=TrialState.STOPPED)
+            for trial in log.trials
+        ]
+        return _columns(trials, task.setting), len(led)
 
     def _test_top1(self, task: Task, log: SimulatedSession, metrics: Mapping[str, Sequence[float]]) -> float:
         """Of the candidate with the best top1 (the first of equals); NaN where fronts are asked for, not one model."""
@@ -178,6 +173,15 @@ class Runner:
             assert measured.assets is not None
             self._evaluators[digest] = make_evaluator(measured.assets)
         return self._evaluators[digest]
+
+
+def _columns(trials: Sequence[Trial], setting: SettingConfig) -> dict[str, tuple[float, ...]]:
+    """The objectives, top1 and macs of the trials; NaN where one is not COMPLETE."""
+    names = dict.fromkeys([*(item.metric for item in setting.parsed_objectives()), "top1", "macs"])
+    return {
+        name: tuple(trial.metrics[name] if trial.state is TrialState.COMPLETE else math.nan for trial in trials)
+        for name in names
+    }
 
 
 def _led(trials: Sequence[Trial], objectives: Sequence[Objective]) -> set[int]:

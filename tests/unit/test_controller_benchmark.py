@@ -108,6 +108,22 @@ def test_arms_with_weights_of_their_own_are_not_recommended() -> None:
     assert any(text.startswith("* good searches by its own weights (hypernet weights)") for text in notes(found))
 
 
+def test_arms_with_equal_weights_are_shown_by_these() -> None:
+    runs = [
+        replace(each, own_metrics={"top1": (0.1, 0.9 - 0.1 * each.seed) if each.arm == "good" else (0.3,)})
+        if each.arm != "random"
+        else each
+        for each in half().runs
+    ]
+    found = half(runs=tuple(runs), own_weights={"good": "hypernet weights", "uniform": "hypernet weights"})
+    good = found.results[0]
+    assert (good.own_score, good.own_score_std) == pytest.approx((0.85, np.std([0.9, 0.8], ddof=1)))
+    assert math.isnan(next(item.own_score for item in found.results if item.arm == "random"))
+    assert found.verdicts()[1] == (
+        "macs50, by the weights that each searched with: good 85.00 ± 7.07 %, uniform 30.00 ± 0.00 %."
+    )
+
+
 @pytest.mark.parametrize(("count", "quantile"), [(5, 2.776), (10, 2.262), (11, 2.228), (30, 2.045)])
 def test_the_interval_is_students(count: int, quantile: float) -> None:
     values = np.arange(count, dtype=float)
