@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from autoprune.config.schema import Recipe
+from autoprune.config.recipes import Recipe
 from autoprune.data.dataset import Dataset
 from autoprune.training.cache import TrainedCache
 from autoprune.training.loop import EpochReport, Trainer

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from autoprune.config.schema import Recipe
+from autoprune.config.recipes import Recipe
 from autoprune.data.dataset import Dataset
 from autoprune.errors import SearchAborted
 from autoprune.training.augmentation import EpochPlan, augment, padding_for, plan_epoch

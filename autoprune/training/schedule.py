@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from autoprune.config.schema import Recipe
+from autoprune.config.recipes import Recipe
 
 __all__ = ["lr_at"]
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from autoprune.config.schema import Recipe
+from autoprune.config.recipes import Recipe
 from autoprune.data.dataset import Split
 from autoprune.training import precision
 from autoprune.training.augmentation import augment, padding_for, plan_epoch
