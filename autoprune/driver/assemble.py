@@ -19,7 +19,7 @@ from autoprune.controllers import registry as controllers
 from autoprune.data import sources
 from autoprune.data.dataset import Dataset, Split
 from autoprune.data.shapes import shape_and_classes
-from autoprune.driver.assemble_hypernet import trained_hypernet
+from autoprune.driver.assemble_hypernet import check_hypernet, trained_hypernet
 from autoprune.driver.assemble_latency import with_latency
 from autoprune.driver.assemble_memory import with_memory
 from autoprune.errors import SearchAborted
@@ -150,6 +150,7 @@ def prepare(config: SearchConfig, progress: Progress) -> Prepared:
         objectives=config.parsed_objectives(),
         tolerance=config.budget_tolerance,
     )
+    check_hypernet(config, space, lambda: _network(config.space)[0])
     progress.phase("data")
     dataset = sources.load(config.space.data, seed=config.seed, on_progress=_counting(progress))
     base = _base(config, dataset, progress)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
+from torch import nn
 
 from autoprune.config.schema import HypernetWeights, SearchConfig
 from autoprune.controllers.drawing import Aim, draw
 from autoprune.data.dataset import Dataset
 from autoprune.hypernet.footprint import footprint, require_memory
-from autoprune.hypernet.training import Draw, Task, TrainedHypernet, hypernet, hypernet_recipe, is_cached
+from autoprune.hypernet.training import Draw, Task, TrainedHypernet, hypernet, hypernet_recipe, is_cached, require_file
 from autoprune.protocols import Progress
 from autoprune.space.decoding import Decoder
 from autoprune.space.space import SearchSpace
@@ -16,7 +20,19 @@ from autoprune.training.base import BaseModel
 from autoprune.training.loop import EpochReport
 from autoprune.types import Candidate
 
-__all__ = ["trained_hypernet"]
+__all__ = ["check_hypernet", "trained_hypernet"]
+
+
+def check_hypernet(config: SearchConfig, space: SearchSpace, network: Callable[[], nn.Module]) -> None:
+    """What can be said before the base model is trained. Raises ConfigError when the checkpoint does not exist, or when
+    the machine has too little memory to train one."""
+    weights = config.evaluator.weights
+    if not isinstance(weights, HypernetWeights):
+        return
+    if weights.checkpoint is None:
+        require_memory(footprint(network(), space.groups, weights), weights)
+    else:
+        require_file(Path(weights.checkpoint).expanduser())
 
 
 def trained_hypernet(
@@ -25,8 +41,7 @@ def trained_hypernet(
     """Read, or trained now; None where the search needs none.
 
     It is trained over the whole space, not only within the search's budgets, so that searches under other budgets use
-    the same one. Raises what :func:`autoprune.hypernet.training.hypernet` raises, and ConfigError when the machine has
-    too little memory for it.
+    the same one. Raises what :func:`autoprune.hypernet.training.hypernet` raises.
     """
     weights = config.evaluator.weights
     if not isinstance(weights, HypernetWeights):
@@ -36,9 +51,7 @@ def trained_hypernet(
     training = weights.checkpoint is None and not is_cached(task)
     progress.phase("hypernet", hypernet_recipe(config.space, weights).epochs if training else None)
     if training:
-        size = footprint(base.module, space.groups, weights)
-        progress.note(f"the hypernetwork has {size}")
-        require_memory(size, weights)
+        progress.note(f"the hypernetwork has {footprint(base.module, space.groups, weights)}")
 
     def on_epoch(report: EpochReport) -> None:
         progress.advance(f"loss {report.loss:.3f}, half of the MACs: search-val top1 {100 * report.val_top1:.2f} %")

@@ -202,9 +202,14 @@ def _widths(space: SearchSpace) -> dict[str, list[int]]:
     return {dimension.name: list(dimension.allowed) for dimension in space.dimensions}
 
 
-def _from_checkpoint(task: Task, path: Path) -> PruningNet:
+def require_file(path: Path) -> None:
+    """Raises ConfigError when a checkpoint does not exist."""
     if not path.is_file():
         raise ConfigError(f"hypernetwork {path} does not exist.", "'autoprune prepare' says where it wrote one.")
+
+
+def _from_checkpoint(task: Task, path: Path) -> PruningNet:
+    require_file(path)
     try:
         state, record = read(path)
     except ConfigError as error:
