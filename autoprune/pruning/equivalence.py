@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from autoprune.pruning.standardised import is_standardising, keep_standardised
 from autoprune.pruning.tracing import FORWARD_ERRORS, first_line
 from autoprune.types import ChannelGroup
 
-__all__ = ["TOLERANCE", "Checker", "max_error"]
+__all__ = ["TOLERANCE", "Checker", "Failure", "max_error"]
 
 TOLERANCE = 1e-9
 """Largest relative difference that counts as rounding in float64."""
@@ -43,6 +44,15 @@ def max_error(
     Infinite when an output is not finite. Whatever the sliced network's forward raises is passed on.
     """
     return Checker(model, groups, example_input).error(keep)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why groups cannot be cut together."""
+
+    reason: str
+    suspects: frozenset[str] = frozenset()
+    """Groups near the module where the sliced network stopped; none when it ran to its end."""
 
 
 class Checker:
@@ -79,15 +89,23 @@ class Checker:
             return full
         return corner
 
-    def failure(self, names: Collection[str]) -> str | None:
+    def failure(self, names: Collection[str]) -> Failure | None:
         """Why the named groups cannot be cut together; None when the check passes."""
         try:
             error = self.error({name: self._keep[name] for name in names})
         except FORWARD_ERRORS as problem:
-            return f"the sliced network does not run ({first_line(problem)})"
+            reason = f"the sliced network does not run ({first_line(problem)})"
+            return Failure(reason, self._near(_module_of(problem)).intersection(names))
         if error <= TOLERANCE:
             return None
-        return f"the sliced network differs from the masked one (relative error {error:.2g})"
+        return Failure(f"the sliced network differs from the masked one (relative error {error:.2g})")
+
+    def _near(self, path: str) -> frozenset[str]:
+        """Groups that the module reads; where there are none, those with a tensor inside it."""
+        inside = [(group.name, each) for group in self.groups for each in group.members]
+        inside = [(name, each) for name, each in inside if each.parameter.startswith(f"{path}.")]
+        reads = frozenset(name for name, each in inside if each.role == "consumer")
+        return reads or frozenset(name for name, _ in inside)
 
     def error(self, keep: Mapping[str, np.ndarray]) -> float:
         """See :func:`max_error`."""
@@ -117,6 +135,19 @@ class Checker:
         finally:
             for weight, dim, positions, values in reversed(saved):
                 weight.index_copy_(dim, positions, values)
+
+
+def _module_of(error: BaseException) -> str:
+    """The innermost module that was running, by its name in the outermost; empty for that one itself."""
+    running = []
+    frame = error.__traceback__
+    while frame is not None:
+        module = frame.tb_frame.f_locals.get("self")
+        if isinstance(module, nn.Module):
+            running.append(module)
+        frame = frame.tb_next
+    names = {id(module): name for name, module in running[0].named_modules()} if running else {}
+    return next((names[id(module)] for module in reversed(running) if id(module) in names), "")
 
 
 def _relative_error(sliced: list[Tensor], masked: list[Tensor]) -> float:

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from autoprune.pruning.equivalence import Checker
+from autoprune.pruning.equivalence import Checker, Failure
 from autoprune.pruning.labels import OUTPUT, Site, Solution
 from autoprune.pruning.rules import Propagation, Root, propagate
 from autoprune.pruning.tracing import record
@@ -163,19 +163,27 @@ def _role(site: Site) -> str:
     return next(iter(site.roles), "through")
 
 
-def _culprits(reason_of: Callable[[Collection[str]], str | None], names: Sequence[str]) -> dict[str, str]:
-    """All names at once; when that fails, halves, each on top of what has passed, down to single names."""
-    passed: set[str] = set()
-    failed: dict[str, str] = {}
+def _culprits(failure_of: Callable[[Collection[str]], Failure | None], names: Sequence[str]) -> dict[str, str]:
+    """Names that cannot be in one check with the others, and why.
 
-    waiting = [names]  # no recursion: a closure that knows itself would keep the checker's memory
+    While the network stops somewhere, the groups near that place are put aside; the rest, and then each of those, come
+    on top of what has passed, in halves where that fails, down to single names.
+    """
+    failed: dict[str, str] = {}
+    rest, aside = list(names), []
+    while (failure := failure_of(rest)) and failure.suspects:
+        aside += [name for name in rest if name in failure.suspects]
+        rest = [name for name in rest if name not in failure.suspects]
+    passed = set() if failure else set(rest)
+    # A list and no recursion: a closure that knows itself would keep the checker's memory.
+    waiting = [*([name] for name in reversed(aside)), *([rest] if failure and rest else [])]
     while waiting:
         batch = waiting.pop()
-        reason = reason_of(passed.union(batch))
-        if reason is None:
+        failure = failure_of(passed.union(batch))
+        if failure is None:
             passed.update(batch)
         elif len(batch) == 1:
-            failed[batch[0]] = reason
+            failed[batch[0]] = failure.reason
         else:
             half = len(batch) // 2
             waiting += [batch[half:], batch[:half]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from autoprune.pruning.equivalence import TOLERANCE, max_error
+from autoprune.pruning.equivalence import TOLERANCE, Checker, Failure, max_error
 from autoprune.pruning.groups import discover
 from autoprune.types import ChannelGroup, Slice
 
@@ -87,3 +87,44 @@ def test_model_is_not_changed() -> None:
     max_error(model, discover(model, EXAMPLE).groups, EXAMPLE, {"0": np.array([1])})
     assert model.training
     assert all(not parameter.any() and parameter.dtype is torch.float32 for parameter in model.parameters())
+
+
+class CountsOnFour(nn.Module):
+    """Its code knows how many channels ``first`` has; the others are free."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.first = nn.Conv2d(3, 6, 1), nn.Conv2d(6, 8, 1)
+        self.left, self.right = nn.Conv2d(4, 5, 1), nn.Conv2d(4, 5, 1)
+        self.head = nn.Linear(5, 2)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        both = self.first(self.stem(image))
+        return self.head((self.left(both[:, :4]) + self.right(both[:, 4:])).mean((2, 3)))
+
+
+def test_where_the_network_stops_the_groups_read_there_are_suspected() -> None:
+    model, example = CountsOnFour(), torch.zeros(1, 3, 4, 4)
+    groups = discover(model, example, check=False).groups
+    assert [group.name for group in groups] == ["stem", "first", "left"]
+    checker = Checker(model, groups, example)
+    assert checker.failure(["stem", "left"]) is None
+    failure = checker.failure(["stem", "first", "left"])
+    assert failure is not None
+    assert "does not run" in failure.reason
+    assert failure.suspects == {"first"}
+
+
+def test_one_search_for_culprits_takes_few_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[set[str]] = []
+    failure_of = Checker.failure
+
+    def counted(self: Checker, names: Collection[str]) -> Failure | None:
+        checked.append(set(names))
+        return failure_of(self, names)
+
+    monkeypatch.setattr(Checker, "failure", counted)
+    discovery = discover(CountsOnFour(), torch.zeros(1, 3, 4, 4))
+    assert [group.name for group in discovery.groups] == ["stem", "left"]
+    assert set(discovery.left_out) == {"first"}
+    assert checked == [{"stem", "first", "left"}, {"stem", "left"}, {"stem", "first", "left"}]
