@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from autoprune.cli.failures import Interrupted
-from autoprune.cli.formatting import format_duration
 from autoprune.cli.options import Format, FormatOption, QuietOption
 from autoprune.cli.output import Table, message, print_csv, print_json, print_table
 
@@ -37,11 +36,11 @@ def prepare(
     format: FormatOption = Format.table,
     quiet: QuietOption = False,
 ) -> None:
-    """Train what a search needs: the base model, and the hypernetwork.
+    """Train what a search needs beforehand.
 
-    A search does this by itself; here it is done beforehand, on another machine (copy the file and name it as
-    evaluator.weights.checkpoint), or once for several searches over one space. The same command goes on where it
-    was cut.
+    That is the base model, and the hypernetwork where one makes the weights. A search does this by itself; here it is
+    done beforehand, on another machine (copy the file and name it as evaluator.weights.checkpoint), or once for
+    several searches over one space. The same command goes on where it was cut.
     """
     from autoprune import api
     from autoprune.cli.progress import make_progress
@@ -57,6 +56,8 @@ def prepare(
     elif format is Format.csv:
         print_csv(rows, _COLUMNS)
     else:
+        from autoprune.cli.formatting import format_duration
+
         table = Table("network", "parameters", "took", "file", left=("network", "took", "file"))
         for item in networks:
             took = f"trained in {format_duration(item.seconds)}" if item.trained else "was there"

@@ -24,7 +24,19 @@ from autoprune.errors import (
     StoreError,
 )
 
-COMMANDS = ["search", "resume", "searches", "trials", "front", "history", "select", "export", "space", "report"]
+COMMANDS = [
+    "search",
+    "resume",
+    "prepare",
+    "searches",
+    "trials",
+    "front",
+    "history",
+    "select",
+    "export",
+    "space",
+    "report",
+]
 
 
 def run(*arguments: str) -> int:
