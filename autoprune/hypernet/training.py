@@ -85,6 +85,7 @@ class HypernetTrainer(Trainer):
     """Other widths in every step; each is a function of (seed, step)."""
 
     recipe_key = "evaluator.weights.recipe"
+    compiles = False
     model: PruningNet
 
     def __init__(self, network: PruningNet, task: Task, *, on_pause: Callable[[], None] | None = None) -> None:
