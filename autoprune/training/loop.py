@@ -15,7 +15,10 @@ from torch.nn import functional as F
 from autoprune.config.recipes import Recipe
 from autoprune.data.dataset import Dataset
 from autoprune.errors import SearchAborted
-from autoprune.training.augmentation import EpochPlan, augment, padding_for, plan_epoch
+from autoprune.training.augmentation import EpochPlan, augment, padding_for, plan_epoch, resized_crop
+from autoprune.training.averaging import MovingAverage
+from autoprune.training.compiling import compiled
+from autoprune.training.pace import Pace, Standing, pace_text
 from autoprune.training.precision import autocast_dtype
 from autoprune.training.schedule import lr_at
 from autoprune.training.scoring import normalise, score
@@ -42,6 +45,14 @@ class EpochReport:
     seconds: float
     images_per_second: float
     """Of training alone, without the validation."""
+    seconds_left: float
+    """To the end of the last epoch, at the pace of this process."""
+
+    @property
+    def pace(self) -> str:
+        """``812 images/s, 13 min left``; without what is left after the last epoch."""
+        text = pace_text(self.images_per_second, self.seconds_left)
+        return text if self.epoch < self.epochs else text.rpartition(", ")[0]
 
 
 class Trainer:
@@ -51,11 +62,15 @@ class Trainer:
     after ``state`` was carried to another trainer at any step. ``on_pause`` is called every 50 steps, when the state is
     whole; an epoch of a large network takes long on a CPU.
 
+    With ``recipe.ema`` the model has the averaged weights while it is validated, and from the last validation on.
+
     A subclass may set the model up before each step, validate otherwise, or choose another optimizer.
     """
 
     recipe_key = "base.recipe"
     """Where the recipe is in a launch file's space, for hints."""
+    compiles = True
+    """Whether ``recipe.compile`` is heeded: not by a model that is another one in each step."""
 
     def __init__(
         self, model: nn.Module, dataset: Dataset, recipe: Recipe, *, on_pause: Callable[[], None] | None = None
@@ -77,6 +92,9 @@ class Trainer:
         self._padding = padding_for(min(dataset.image_shape[1:]))
         self._dtype = autocast_dtype(recipe.dtype, self.device.type)
         self._optimizer = self._make_optimizer()
+        self._ema = MovingAverage(self.model, recipe.ema) if recipe.ema is not None else None
+        self._run: Callable[[Tensor], Tensor] | None = None if recipe.compile and self.compiles else self.model
+        self._pace = Pace()
 
     def run(self) -> Iterator[EpochReport]:
         """Train the epochs that remain, one for each report. Raises SearchAborted when the loss is not finite."""
@@ -84,8 +102,13 @@ class Trainer:
             started, first = time.perf_counter(), self.step
             loss, top1 = self._train_epoch()
             trained = time.perf_counter()
+            if self._ema is not None:
+                self._ema.swap()
             val_top1 = self._validate()
             self.epoch, self.step = self.epoch + 1, 0
+            if self._ema is not None and self.epoch < self.recipe.epochs:
+                self._ema.swap()
+            self._pace.validated()
             yield EpochReport(
                 epoch=self.epoch,
                 epochs=self.recipe.epochs,
@@ -94,7 +117,19 @@ class Trainer:
                 val_top1=val_top1,
                 seconds=time.perf_counter() - started,
                 images_per_second=(self._steps - first) * self._batch / (trained - started),
+                seconds_left=self._seconds_left(),
             )
+
+    def standing(self) -> Standing:
+        """Where training is, for ``on_pause`` to show."""
+        return Standing(
+            epoch=self.epoch + 1,
+            epochs=self.recipe.epochs,
+            share=self.step / self._steps,
+            loss=float(self._loss_sum) / self.step,
+            images_per_second=self._pace.images_per_second,
+            seconds_left=self._seconds_left(),
+        )
 
     def state(self) -> dict[str, Any]:
         """All that the remaining steps depend on; plain tensors and numbers."""
@@ -105,23 +140,38 @@ class Trainer:
             "correct": self._correct,
             "model": self.model.state_dict(),
             "optimizer": self._optimizer.state_dict(),
+            "ema": None if self._ema is None else self._ema.state(),
+            "recipe": self.recipe.model_dump(mode="json"),
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from ``state()``. Raises KeyError, ValueError or RuntimeError when it does not fit."""
+        """Go on from ``state()``. Raises KeyError, ValueError or RuntimeError when it does not fit, ValueError before
+        anything is changed when it is of another recipe."""
+        _require_same(state.get("recipe"), self.recipe)
         self.model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
+        if self._ema is not None:
+            self._ema.load_state(state["ema"])
         self.epoch, self.step = int(state["epoch"]), int(state["step"])
         self._loss_sum.copy_(state["loss_sum"])
         self._correct.copy_(state["correct"])
 
     def _train_epoch(self) -> tuple[float, float]:
         recipe = self.recipe
-        plan = plan_epoch(len(self._labels), self._padding, seed=recipe.seed, epoch=self.epoch, device=self.device)
+        plan = plan_epoch(
+            len(self._labels),
+            self._padding,
+            seed=recipe.seed,
+            epoch=self.epoch,
+            device=self.device,
+            shape=self.dataset.image_shape[1:] if recipe.augment == "resized_crop" else None,
+        )
         if self.step == 0:
             self._loss_sum.zero_()
             self._correct.zero_()
         self.model.train()
+        self._pace.start()
+        paced = self.step
         while self.step < self._steps:
             images, labels = self._batch_of(plan, self.step)
             loss, logits = self._step(images, labels, self.epoch * self._steps + self.step)
@@ -130,6 +180,8 @@ class Trainer:
             self.step += 1
             if self.step % _PAUSE_STEPS == 0 or self.step == self._steps:
                 self._check(float(self._loss_sum))
+                self._pace.trained((self.step - paced) * self._batch)
+                paced = self.step
                 if self._on_pause and self.step < self._steps:
                     self._on_pause()
         return float(self._loss_sum) / self._steps, int(self._correct) / (self._steps * self._batch)
@@ -138,7 +190,9 @@ class Trainer:
         part = slice(step * self._batch, (step + 1) * self._batch)
         chosen = plan.order[part]
         images = self._images[chosen]
-        if self.recipe.augment != "none":
+        if plan.boxes is not None:
+            images = resized_crop(images, plan.boxes[part], plan.flips[part])
+        elif self.recipe.augment != "none":
             flips = plan.flips[part] if self.recipe.augment == "crop_flip" else None
             images = augment(images, plan.rows[part], plan.columns[part], flips, self._padding)
         images = images.contiguous(memory_format=self._format)
@@ -146,16 +200,22 @@ class Trainer:
 
     def _step(self, images: Tensor, labels: Tensor, step: int) -> tuple[Tensor, Tensor]:
         self._before(step)
+        if self._run is None:
+            self._run = compiled(self.model, images, self._dtype)
         for group in self._optimizer.param_groups:
             group["lr"] = lr_at(self.recipe, step, self.recipe.epochs * self._steps)
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(self.recipe.seed * 10**9 + step)  # dropout, too, is a function of (seed, step)
             with torch.autocast(self.device.type, self._dtype, enabled=self._dtype is not None):
-                logits = self.model(images)
+                logits = self._run(images)
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.recipe.label_smoothing)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        if self.recipe.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
         self._optimizer.step()
+        if self._ema is not None:
+            self._ema.update()
         return loss.detach(), logits.detach()
 
     def _before(self, step: int) -> None:
@@ -171,6 +231,10 @@ class Trainer:
         self._check(metrics["loss"])
         return metrics["top1"]
 
+    def _seconds_left(self) -> float:
+        left = self.recipe.epochs - self.epoch
+        return self._pace.left((left * self._steps - self.step) * self._batch, left)
+
     def _check(self, loss: float) -> None:
         if not math.isfinite(loss):
             lr = self.recipe.lr
@@ -178,6 +242,20 @@ class Trainer:
                 f"training diverged in epoch {self.epoch + 1} of {self.recipe.epochs}: the loss is {loss}.",
                 f"Lower {self.recipe_key}.lr (now {lr:g}, try {lr / 3:.2g}) or lengthen {self.recipe_key}.warmup.",
             )
+
+
+def _require_same(theirs: Mapping[str, Any] | None, ours: Recipe) -> None:
+    """``theirs`` is None in states of before it was kept."""
+    mine = ours.model_dump(mode="json")
+    if theirs is None or theirs == mine:
+        return
+    there = Recipe.model_validate(theirs)
+    changed = [
+        f"{name} is {getattr(there, name)} there and {getattr(ours, name)} here"
+        for name in Recipe.model_fields
+        if getattr(there, name) != getattr(ours, name)
+    ]
+    raise ValueError(f"it is of another recipe: {', '.join(changed)}")
 
 
 def _memory_format(model: nn.Module, device: torch.device) -> torch.memory_format:
@@ -197,12 +275,14 @@ def _memory_format(model: nn.Module, device: torch.device) -> torch.memory_forma
 
 
 def sgd(model: nn.Module, recipe: Recipe, *, fused: bool = False) -> torch.optim.SGD:
-    """Weight decay on the weights of layers alone: it harms biases and BatchNorm (Goyal et al. 2017, section 5.3)."""
+    """By default weights of layers alone decay: it harms biases and BatchNorm (Goyal et al. 2017, section 5.3)."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
         {"params": [item for item in parameters if item.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [item for item in parameters if item.ndim <= 1], "weight_decay": 0.0},
+        {
+            "params": [item for item in parameters if item.ndim <= 1],
+            "weight_decay": recipe.weight_decay if recipe.decay == "all" else 0.0,
+        },
     ]
-    return torch.optim.SGD(
-        groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0, fused=fused or None
-    )
+    nesterov = recipe.nesterov and recipe.momentum > 0
+    return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=nesterov, fused=fused or None)

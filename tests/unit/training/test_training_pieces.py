@@ -11,7 +11,8 @@ from torch import nn
 from autoprune.config.recipes import Recipe
 from autoprune.data.dataset import Split
 from autoprune.training import precision
-from autoprune.training.augmentation import augment, padding_for, plan_epoch
+from autoprune.training.augmentation import augment, padding_for, plan_epoch, resized_crop
+from autoprune.training.pace import Pace
 from autoprune.training.schedule import lr_at
 from autoprune.training.scoring import normalise, score
 
@@ -100,6 +101,58 @@ def test_a_plan_visits_each_image_once_and_uses_every_crop():
     other = plan_epoch(1000, 4, seed=5, epoch=3)
     assert plan.order.tolist() != other.order.tolist()
     assert plan.order.tolist() != plan_epoch(1000, 4, seed=6, epoch=2).order.tolist()
+
+
+def test_boxes_keep_to_the_ranges_of_area_and_shape_and_disturb_nothing():
+    plan = plan_epoch(4000, 4, seed=5, epoch=2, shape=(60, 40))
+    plain = plan_epoch(4000, 4, seed=5, epoch=2)
+    assert plain.boxes is None
+    assert torch.equal(plan.order, plain.order)
+    assert torch.equal(plan.flips, plain.flips)
+    top, left, height, width = plan.boxes.double().unbind(1)
+    assert (plan.boxes >= 0).all()
+    assert (top + height <= 1 + 1e-6).all()
+    assert (left + width <= 1 + 1e-6).all()
+    whole = (height == 1) & (width == 1)
+    assert whole.float().mean() < 0.01
+    area, ratio = (height * width)[~whole], (width * 40 / (height * 60))[~whole]
+    assert 0.08 - 1e-6 <= area.min() < 0.1
+    assert 0.8 < area.max() <= 1
+    assert 3 / 4 - 1e-6 <= ratio.min() < 0.8
+    assert 1.25 < ratio.max() <= 4 / 3 + 1e-6
+    assert not torch.equal(plan.boxes, plan_epoch(4000, 4, seed=5, epoch=3, shape=(60, 40)).boxes)
+
+
+def test_a_resized_crop_is_its_box_at_the_size_of_the_image():
+    images = torch.randint(0, 256, (3, 2, 6, 8), dtype=torch.uint8)
+    whole = torch.tensor([[0.0, 0, 1, 1]]).expand(3, 4)
+    flips = torch.tensor([False, True, False])
+    same = resized_crop(images, whole, flips)
+    assert same.dtype == torch.float32
+    assert torch.allclose(same[[0, 2]], images[[0, 2]].float(), atol=1e-3)
+    assert torch.allclose(same[1], images[1].flip(-1).float(), atol=1e-3)
+    ramp = (10 * torch.arange(8)).expand(2, 1, 6, 8).to(torch.uint8)
+    box = torch.tensor([[0.5, 0.25, 0.5, 0.5]]).expand(2, 4)
+    cut = resized_crop(ramp, box, torch.tensor([False, True]))[:, 0, 0]
+    # the centre of output column j lies at input position 0.25 * 8 + (j + 0.5) / 2 - 0.5
+    expected = 10 * (2 + (torch.arange(8) + 0.5) / 2 - 0.5)
+    assert torch.allclose(cut[0], expected, atol=1e-3)
+    assert torch.allclose(cut[1], expected.flip(0), atol=1e-3)
+
+
+def test_pace_knows_what_is_left(monkeypatch):
+    now = 0.0
+    monkeypatch.setattr("autoprune.training.pace.time.perf_counter", lambda: now)
+    pace = Pace()
+    now = 5.0
+    pace.start()
+    now += 2.0
+    pace.trained(100)
+    assert pace.images_per_second == 50
+    assert pace.left(200, 3) == 4.0
+    now += 1.0
+    pace.validated()
+    assert pace.left(200, 3) == 7.0
 
 
 def test_padding_is_4_for_cifar_and_1_for_digits():
