@@ -237,9 +237,15 @@ class LiveProgress:
 
 def _two_line_bar(stream: TextIO) -> RichProgress:
     from rich.console import Console, RenderableType
-    from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as RichProgress
     from rich.text import Text
+
+    class TimeLeft(TimeRemainingColumn):
+        """Nothing where the text below says it: a training knows its own pace, also before its first epoch ends."""
+
+        def render(self, task: Task) -> Text:
+            return Text() if " left" in task.fields["status"] else super().render(task)
 
     class TwoLines(RichProgress):
         def get_renderables(self) -> Iterable[RenderableType]:
@@ -253,7 +259,7 @@ def _two_line_bar(stream: TextIO) -> RichProgress:
         TextColumn("[bold]{task.description}"),
         BarColumn(bar_width=None),
         MofNCompleteColumn(),
-        TimeRemainingColumn(elapsed_when_finished=True),
+        TimeLeft(elapsed_when_finished=True),
         console=Console(file=stream),
         transient=True,
         expand=True,

@@ -22,6 +22,7 @@ from autoprune.data.shapes import shape_and_classes
 from autoprune.driver.assemble_hypernet import check_hypernet, trained_hypernet
 from autoprune.driver.assemble_latency import with_latency
 from autoprune.driver.assemble_memory import with_memory
+from autoprune.driver.training_shown import TrainingShown
 from autoprune.errors import SearchAborted
 from autoprune.evaluators.assets import Assets
 from autoprune.evaluators.evaluator import PruneEvaluator, make_evaluator
@@ -32,7 +33,7 @@ from autoprune.pruning import criteria
 from autoprune.pruning.ranking import rank
 from autoprune.space.decoding import Decoder
 from autoprune.space.space import SearchSpace
-from autoprune.training.base import BaseModel, EpochReport, base_model
+from autoprune.training.base import BaseModel, base_model
 from autoprune.training.scoring import score
 from autoprune.types import Candidate
 
@@ -215,8 +216,5 @@ def _counting(progress: Progress) -> Callable[[int, int], None]:
 def _base(config: SearchConfig, dataset: Dataset, progress: Progress) -> BaseModel:
     recipe = config.space.base.recipe
     progress.phase("base", None if config.space.base.checkpoint else recipe.epochs)
-
-    def on_epoch(report: EpochReport) -> None:
-        progress.advance(f"loss {report.loss:.3f}, search-val top1 {100 * report.val_top1:.2f} %")
-
-    return base_model(config.space, dataset, on_epoch=on_epoch)
+    shown = TrainingShown(progress)
+    return base_model(config.space, dataset, on_epoch=shown.on_epoch, on_step=shown.on_step)

@@ -21,6 +21,7 @@ from autoprune.models.checkpoint import load_into, state_digest
 from autoprune.training.cache import TrainedCache
 from autoprune.training.cached import train_cached
 from autoprune.training.loop import EpochReport, Trainer
+from autoprune.training.pace import Standing
 
 __all__ = ["BASE_CACHE", "BaseModel", "base_key", "base_model", "base_path", "fresh_model", "model_identity"]
 
@@ -43,7 +44,11 @@ class BaseModel:
 
 
 def base_model(
-    space: SpaceConfig, dataset: Dataset, *, on_epoch: Callable[[EpochReport], None] | None = None
+    space: SpaceConfig,
+    dataset: Dataset,
+    *,
+    on_epoch: Callable[[EpochReport], None] | None = None,
+    on_step: Callable[[Standing], None] | None = None,
 ) -> BaseModel:
     """Load ``base.checkpoint`` if it is set, else the cached model for this configuration, else train it.
 
@@ -61,7 +66,7 @@ def base_model(
         key = base_key(space, dataset)
         cached = BASE_CACHE.load(key)
         if cached is None:
-            spent = _train(key, space, dataset, model, on_epoch)
+            spent = _train(key, space, dataset, model, on_epoch, on_step)
             trained, cached = True, BASE_CACHE.load(key)
             # Loaded into a new module, so that a trained and a cached base model are the same thing in memory.
             model = fresh_model(space, dataset)
@@ -129,7 +134,12 @@ def _check_outputs(model: nn.Module, dataset: Dataset) -> None:
 
 
 def _train(
-    key: str, space: SpaceConfig, dataset: Dataset, model: nn.Module, on_epoch: Callable[[EpochReport], None] | None
+    key: str,
+    space: SpaceConfig,
+    dataset: Dataset,
+    model: nn.Module,
+    on_epoch: Callable[[EpochReport], None] | None,
+    on_step: Callable[[Standing], None] | None,
 ) -> float:
     """Train and cache; returns the seconds that earlier, cut attempts had spent."""
     recipe = space.base.recipe
@@ -144,4 +154,5 @@ def _train(
         lambda on_pause: Trainer(model, dataset, recipe, on_pause=on_pause),
         record=record,
         on_epoch=on_epoch,
+        on_step=on_step,
     )

@@ -14,6 +14,7 @@ from autoprune.config.recipes import Recipe
 from autoprune.data.dataset import Dataset
 from autoprune.training.cache import TrainedCache
 from autoprune.training.loop import EpochReport, Trainer
+from autoprune.training.pace import Standing
 
 __all__ = ["train_cached"]
 
@@ -29,14 +30,21 @@ def train_cached(
     *,
     record: Mapping[str, Any],
     on_epoch: Callable[[EpochReport], None] | None = None,
+    on_step: Callable[[Standing], None] | None = None,
 ) -> float:
     """Train what ``make(on_pause)`` gives, from where an earlier attempt was cut, and keep its model under ``key``.
 
-    Progress is saved every 20 seconds. ``record`` is kept with the weights, with the last epoch's ``search_val_top1``
-    and the ``seconds`` beside it. Returns the seconds that earlier, cut attempts had spent.
+    Progress is saved every 20 seconds; ``on_step`` hears every 50 steps where training stands. ``record`` is kept with
+    the weights, with the last epoch's ``search_val_top1`` and the ``seconds`` beside it. Returns the seconds that
+    earlier, cut attempts had spent.
     """
     started = saved = time.perf_counter()
     earlier = 0.0
+
+    def pause() -> None:
+        save_now_and_then()
+        if on_step:
+            on_step(trainer.standing())
 
     def save_now_and_then() -> None:
         nonlocal saved
@@ -45,7 +53,7 @@ def train_cached(
             cache.save_progress(key, trainer, earlier + now - started)
             saved = time.perf_counter()
 
-    trainer = make(save_now_and_then)
+    trainer = make(pause)
     earlier = cache.load_progress(key, trainer)
     report = None
     with _threads(trainer.dataset, trainer.recipe):

@@ -8,6 +8,9 @@ import math
 import pytest
 
 from autoprune.cli.progress import LineProgress, LiveProgress, SilentProgress, Tally, make_progress
+from autoprune.driver.training_shown import TrainingShown
+from autoprune.training.loop import EpochReport
+from autoprune.training.pace import Standing
 from autoprune.types import Candidate, Trial, TrialState
 
 
@@ -119,6 +122,38 @@ def test_live_bar_shows_phase_count_and_best(monkeypatch: pytest.MonkeyPatch) ->
     assert "1/2" in shown
     assert "best top1 93.40 % at 16.4M MACs" in shown
     assert "a note with [brackets]" in shown
+
+
+def test_time_left_is_said_once() -> None:
+    for text, column in (("812 images/s, 13 min left", ""), ("loss 1.250", "-:--:--")):
+        with LiveProgress(Terminal()) as live:
+            live.phase("base", 10)
+            live.advance(text, 0)
+            (task,) = live._bar.tasks
+            assert str(live._bar.columns[-1].render(task)) == column
+
+
+def test_a_training_says_where_it_is_between_and_after_epochs() -> None:
+    clock, stream = Clock(), io.StringIO()
+    lines = LineProgress(stream, clock)
+    lines.phase("base", 10)
+    shown = TrainingShown(lines)
+    clock.now += 11
+    shown.on_step(Standing(4, 10, 0.456, 1.25, 812.3, 754.0))
+    clock.now += 11
+    shown.on_epoch(EpochReport(4, 10, 1.2, 0.5, 0.561, 22.0, 812.3, 700.0))
+    clock.now += 11
+    shown.on_step(Standing(5, 10, 0.5, 1.1, 812.3, 654.0))
+    for epoch in range(5, 11):
+        shown.on_epoch(EpochReport(epoch, 10, 0.9, 0.7, 0.8, 22.0, 1812.3, 100.0 * (10 - epoch)))
+    lines.close()
+    assert stream.getvalue().splitlines() == [
+        "base model (of 10)...",
+        "base model: epoch 4 46 %, loss 1.250, 812 images/s, 13 min left",
+        "base model 4 of 10: loss 1.200, search-val top1 56.10 %, 812 images/s, 12 min left",
+        "base model 4 of 10: epoch 5 50 %, loss 1.100, 812 images/s, 11 min left",
+        "base model 10 of 10: loss 0.900, search-val top1 80.00 %, 1,812 images/s, took 33.0 s",
+    ]
 
 
 def test_live_bar_survives_an_advance_before_any_phase() -> None:
