@@ -67,7 +67,7 @@ def benchmark_controllers(
         if from_store is not None:
             shown.note(f"{prepare.record_store(from_store, bench, table)} candidates of {from_store} are recorded now")
     try:
-        runs, measured = run_all(bench, prepare.tasks(loaded), workers or len(os.sched_getaffinity(0)), shown)
+        runs, measured = run_all(bench, prepare.tasks(loaded), workers or _cores(), shown)
     finally:
         table.compact()
     result = prepare.result(bench, runs, measured, len(table))
@@ -80,3 +80,8 @@ def benchmark_controllers(
             f"the report cannot be written to {output}: {error.strerror}.", "Use --set output=DIR."
         ) from None
     return ControllerBenchmarkResult(result, output, tuple(files))
+
+
+def _cores() -> int:
+    """Those that this process may use, where the system says so."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
