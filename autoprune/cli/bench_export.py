@@ -39,7 +39,7 @@ def bench_export(
     store: StoreOption = None,
     format: FormatOption = Format.table,
 ) -> None:
-    """Compare the latency of the dense and the pruned model.
+    """Time the dense and the pruned model.
 
     Both run in onnxruntime on this machine, in turns. Latency depends on shapes only, so no data is needed.
     """

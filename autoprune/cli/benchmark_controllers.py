@@ -54,7 +54,7 @@ def benchmark_controllers(
     format: FormatOption = Format.table,
     quiet: QuietOption = False,
 ) -> None:
-    """Compare controllers: equal evaluations, several seeds.
+    """Compare controllers at equal evaluations.
 
     Every measured candidate is recorded, so that a second run, or one that was killed, measures only what is missing.
     """

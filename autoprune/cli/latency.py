@@ -106,7 +106,7 @@ def latency_table(
     format: FormatOption = Format.table,
     quiet: QuietOption = False,
 ) -> None:
-    """Measure this machine's latency of a space, into a file.
+    """Measure a space's latency on this machine.
 
     Times some dozens of networks layer by layer, and others whole to tell the error of the predictions.
     """

@@ -61,7 +61,7 @@ def export(
     store: StoreOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Write the pruned model of a trial, verified by running it.
+    """Write the pruned model of a trial, and verify it.
 
     The folder gets the weights as safetensors and a JSON description, or one program file with its metadata inside.
     Its name is printed. A file that does not reproduce the PyTorch model is an error (exit code 6) and is not kept.
