@@ -184,6 +184,7 @@ class NearTie(nn.Module):
 def test_bfloat16_is_turned_off_where_the_base_model_scores_otherwise(
     monkeypatch: pytest.MonkeyPatch, tolerance: float, expected: torch.dtype | None
 ) -> None:
+    monkeypatch.setenv("AUTOPRUNE_NATIVE", "0")
     monkeypatch.setattr(networks, "autocast_dtype", lambda *_: torch.bfloat16)
     monkeypatch.setattr(networks, "_TOP1_TOLERANCE", tolerance)
     images, labels = torch.ones(6, 1, 1, 1), torch.ones(6, dtype=torch.int64)
@@ -191,6 +192,7 @@ def test_bfloat16_is_turned_off_where_the_base_model_scores_otherwise(
 
 
 def test_bfloat16_is_used_where_it_is_native_and_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTOPRUNE_NATIVE", "0")
     monkeypatch.setattr(networks, "autocast_dtype", lambda *_: torch.bfloat16)
     model = scrambled(MODELS["resnet8"])
     with torch.no_grad():
