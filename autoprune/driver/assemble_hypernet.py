@@ -11,13 +11,13 @@ from torch import nn
 from autoprune.config.schema import HypernetWeights, SearchConfig
 from autoprune.controllers.drawing import Aim, draw
 from autoprune.data.dataset import Dataset
+from autoprune.driver.training_shown import TrainingShown
 from autoprune.hypernet.footprint import footprint, require_memory
 from autoprune.hypernet.training import Draw, Task, TrainedHypernet, hypernet, hypernet_recipe, is_cached, require_file
 from autoprune.protocols import Progress
 from autoprune.space.decoding import Decoder
 from autoprune.space.space import SearchSpace
 from autoprune.training.base import BaseModel
-from autoprune.training.loop import EpochReport
 from autoprune.types import Candidate
 
 __all__ = ["check_hypernet", "trained_hypernet"]
@@ -53,10 +53,8 @@ def trained_hypernet(
     if training:
         progress.note(f"the hypernetwork has {footprint(base.module, space.groups, weights)}")
 
-    def on_epoch(report: EpochReport) -> None:
-        progress.advance(f"loss {report.loss:.3f}, half of the MACs: search-val top1 {100 * report.val_top1:.2f} %")
-
-    return hypernet(task, on_epoch=on_epoch)
+    shown = TrainingShown(progress, "half of the MACs: ")
+    return hypernet(task, on_epoch=shown.on_epoch, on_step=shown.on_step)
 
 
 def _drawing(space: SearchSpace, decoder: Decoder) -> Draw:

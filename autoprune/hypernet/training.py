@@ -27,6 +27,7 @@ from autoprune.training.base import BaseModel, fresh_model, model_identity
 from autoprune.training.cache import TrainedCache, read
 from autoprune.training.cached import train_cached
 from autoprune.training.loop import EpochReport, Trainer, sgd
+from autoprune.training.pace import Standing
 from autoprune.training.scoring import normalise, score
 from autoprune.types import Candidate
 
@@ -118,7 +119,12 @@ def hypernet_recipe(config: SpaceConfig, weights: HypernetWeights) -> Recipe:
     return base.model_copy(update={"epochs": max(1, round(base.epochs / 4)), **given})
 
 
-def hypernet(task: Task, *, on_epoch: Callable[[EpochReport], None] | None = None) -> TrainedHypernet:
+def hypernet(
+    task: Task,
+    *,
+    on_epoch: Callable[[EpochReport], None] | None = None,
+    on_step: Callable[[Standing], None] | None = None,
+) -> TrainedHypernet:
     """Read ``weights.checkpoint`` if it is set, else the cached hypernetwork for this space, else train it.
 
     A training that was killed goes on from where it last was saved. Raises ConfigError when a checkpoint is damaged or
@@ -134,7 +140,7 @@ def hypernet(task: Task, *, on_epoch: Callable[[EpochReport], None] | None = Non
         path = HYPERNET_CACHE.path(key)
         cached = HYPERNET_CACHE.load(key)
         if cached is None:
-            spent = _train(key, task, on_epoch)
+            spent = _train(key, task, on_epoch, on_step)
             trained, cached = True, HYPERNET_CACHE.load(key)
         if cached is None:
             raise ConfigError(f"the hypernetwork {key} was trained, but cannot be read back from the cache.")
@@ -175,7 +181,12 @@ def untrained(task: Task) -> PruningNet:
         return PruningNet(start, groups, hidden=weights.hidden, rank=weights.rank, varying=varying)
 
 
-def _train(key: str, task: Task, on_epoch: Callable[[EpochReport], None] | None) -> float:
+def _train(
+    key: str,
+    task: Task,
+    on_epoch: Callable[[EpochReport], None] | None,
+    on_step: Callable[[Standing], None] | None,
+) -> float:
     record = {
         "model": task.config.model.model_dump(mode="json"),
         "data": task.dataset.name,
@@ -188,6 +199,7 @@ def _train(key: str, task: Task, on_epoch: Callable[[EpochReport], None] | None)
         lambda on_pause: HypernetTrainer(untrained(task), task, on_pause=on_pause),
         record=record,
         on_epoch=on_epoch,
+        on_step=on_step,
     )
 
 
