@@ -32,6 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pruning": {*BASE, "protocols"},
     "training": {*BASE, "config", "models", "data"},
     "hypernet": {*TORCH_LINE, "training"},
+    "retraining": {*TORCH_LINE, "training", "hypernet"},
     "evaluators": {*TORCH_LINE, "training", "hypernet"},
     "exporters": {*TORCH_LINE, "evaluators"},
     "controllers": {*BASE, "protocols", "config", "space", "cost"},

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from autoprune.config.schema import BuiltinModel
+from autoprune.config.schema import BuiltinModel, TorchvisionModel
 from autoprune.cost.table import CostTable
 from autoprune.cost.trace import trace
 from autoprune.models.registry import build
+from autoprune.models.torchvision_source import build_torchvision
 from autoprune.pruning.groups import discover
+from autoprune.retraining.arms import scratch_b_epochs
 from autoprune.types import Candidate
 
 
@@ -52,22 +54,26 @@ def test_vgg16_a() -> None:
     metrics = measure(table, [32, 64, 128, 128, *[256] * 9])
     assert metrics["macs"] / table.baseline["macs"] - 1 == pytest.approx(-0.342, abs=5e-4)
     assert metrics["params"] / table.baseline["params"] - 1 == pytest.approx(-0.640, abs=5e-3)
+    assert scratch_b_epochs(160, table.baseline["macs"] / metrics["macs"]) == 243, "Liu et al. 2019"
 
 
 @pytest.mark.parametrize(
-    ("depth", "rates", "kept", "saved"),
+    ("depth", "rates", "kept", "saved", "epochs"),
     [
-        (56, (0.1, 0.1, 0.1), {16, 20, 38, 54}, 0.104),
-        (56, (0.6, 0.3, 0.1), {16, 18, 20, 34, 38, 54}, 0.275),
-        (110, (0.5, 0.0, 0.0), {36}, 0.159),
-        (110, (0.5, 0.4, 0.3), {36, 38, 74}, 0.385),
+        (56, (0.1, 0.1, 0.1), {16, 20, 38, 54}, 0.104, 178),
+        (56, (0.6, 0.3, 0.1), {16, 18, 20, 34, 38, 54}, 0.275, 220),
+        (110, (0.5, 0.0, 0.0), {36}, 0.159, 190),
+        (110, (0.5, 0.4, 0.3), {36, 38, 74}, 0.385, 260),
     ],
     ids=["56-A", "56-B", "110-A", "110-B"],
 )
-def test_resnets_of_the_l1_paper(depth: int, rates: tuple[float, ...], kept: set[int], saved: float) -> None:
+def test_resnets_of_the_l1_paper(
+    depth: int, rates: tuple[float, ...], kept: set[int], saved: float, epochs: int
+) -> None:
     """Li et al. 2017, table 1: only first convolutions of blocks shrink; ``kept`` are convolution numbers, from 1.
 
-    The paper rounds to 0.1 points and counts small terms beside convolutions: within 0.2 points.
+    The paper rounds to 0.1 points and counts small terms beside convolutions: within 0.2 points. ``epochs``: of
+    Scratch-B after 160 (Liu et al. 2019).
     """
     table = cost_table(f"resnet{depth}", 32, 10, shortcut="A")
     widths = {}
@@ -78,6 +84,29 @@ def test_resnets_of_the_l1_paper(depth: int, rates: tuple[float, ...], kept: set
             widths[group] = int(channels * (1 - rates[stage]))
     macs = table.measure(Candidate(widths))["macs"]
     assert 1 - macs / table.baseline["macs"] == pytest.approx(saved, abs=2e-3)
+    assert scratch_b_epochs(160, 1 / (1 - saved)) == epochs
+    assert scratch_b_epochs(160, table.baseline["macs"] / macs) == pytest.approx(epochs, abs=1), "by our MACs"
+
+
+@pytest.mark.parametrize(
+    ("rates", "saved", "epochs"), [((0.3, 0.3, 0.3), 0.154, 106), ((0.5, 0.6, 0.4), 0.24, 118)], ids=["34-A", "34-B"]
+)
+def test_resnet34_of_the_l1_paper(rates: tuple[float, ...], saved: float, epochs: int) -> None:
+    """Li et al. 2017, table 1, on ImageNet; Scratch-B after 90 epochs (Liu et al. 2019). The first block of each stage,
+    the last of the second and third and the whole fourth stage keep their widths."""
+    model = build_torchvision(TorchvisionModel(kind="torchvision", name="resnet34"), num_classes=1000, in_channels=3)
+    example = torch.zeros(1, 3, 224, 224)
+    table = trace(model, example, discover(model, example, check=False).groups)
+    kept = {"layer1.0", "layer2.0", "layer2.3", "layer3.0", "layer3.5"}
+    widths = {}
+    for group, channels in zip(table.groups, table.channels.tolist(), strict=True):
+        block, _, layer = group.rpartition(".")
+        if block and layer == "conv1" and block not in kept and not block.startswith("layer4"):
+            widths[group] = int(channels * (1 - rates[int(block[len("layer")]) - 1]))
+    macs = table.measure(Candidate(widths))["macs"]
+    assert 1 - macs / table.baseline["macs"] == pytest.approx(saved, abs=2e-3)
+    assert scratch_b_epochs(90, 1 / (1 - saved)) == epochs
+    assert scratch_b_epochs(90, table.baseline["macs"] / macs) == pytest.approx(epochs, abs=1), "by our MACs"
 
 
 def test_resnet56_baseline() -> None:
