@@ -14,10 +14,11 @@ from sqlalchemy import Connection, Engine, bindparam, delete, update
 from sqlalchemy.exc import IntegrityError
 
 from autoprune.errors import Conflict, NotFound, StoreError
-from autoprune.store import leases, packs, queries
+from autoprune.store import leases, packs, queries, retrainings
 from autoprune.store.columns import MetricColumns, complete_columns, measured, within
 from autoprune.store.faults import told_to_people
 from autoprune.store.leases import Lease
+from autoprune.store.retrainings import Retraining
 from autoprune.store.rows import metric_rows, trial_row
 from autoprune.store.tables import metrics, searches, trials
 from autoprune.types import Constraint, SearchRecord, SearchState, Trial, TrialState
@@ -317,6 +318,18 @@ class Store:
         """Mean of a metric over the trials of one state that have it as a number; None without any."""
         with self._reading() as connection:
             return queries.mean_metric(connection, queries.search_row(connection, name).id, state, metric)
+
+    # --- retrainings ---------------------------------------------------------------------------------------------
+
+    def save_retraining(self, name: str, item: Retraining) -> None:
+        """Keep the result of a training of one of a search's candidates; one with its digest stays as it is."""
+        with self._writing() as connection:
+            retrainings.write(connection, name, item, self.now())
+
+    def retrainings(self, digests: Collection[str]) -> dict[str, Retraining]:
+        """Those of ``digests`` that ended, whichever search they belong to."""
+        with self._reading() as connection:
+            return retrainings.read(connection, digests)
 
     # --- packs ---------------------------------------------------------------------------------------------------
 
