@@ -17,24 +17,31 @@ from autoprune.types import Trial
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["front_svg", "history_svg"]
+__all__ = ["front_svg", "history_svg", "inline_svg", "roles"]
 
 # one colour a role that no figure uses otherwise; each becomes the CSS variable of that role
 _ROLES = {field.name: f"#0102{number:02x}" for number, field in enumerate(fields(Colours), start=1)}
 
 
+def roles() -> Colours:
+    """Colours to draw with; :func:`inline_svg` makes each the page's own of that role."""
+    return Colours(**_ROLES)
+
+
 def front_svg(front: Front, trials: Sequence[Trial], others: int | None = None) -> str:
     """The front's figure as an ``<svg>`` element; colours are ``var(--ink)`` and so on."""
-    figure = front_figure(front, trials, Colours(**_ROLES), others=others)
-    return _inline(figure, f"Pareto front of {front.y.metric} against {front.x.metric}")
+    figure = front_figure(front, trials, roles(), others=others)
+    return inline_svg(figure, f"Pareto front of {front.y.metric} against {front.x.metric}")
 
 
 def history_svg(history: History) -> str:
     """The hypervolume's figure as an ``<svg>`` element."""
-    return _inline(history_figure(history, Colours(**_ROLES)), "hypervolume by trial")
+    return inline_svg(history_figure(history, roles()), "hypervolume by trial")
 
 
-def _inline(figure: Figure, title: str) -> str:
+def inline_svg(figure: Figure, title: str) -> str:
+    """A figure drawn in the colours of :func:`roles` as an ``<svg>`` element; ``title`` is read out, and is unique on
+    its page."""
     import matplotlib
 
     figure.patch.set_alpha(0.0)
