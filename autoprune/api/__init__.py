@@ -5,6 +5,7 @@ Stores are given as URLs; the default is ``$AUTOPRUNE_STORE`` or ``sqlite:///res
 
 from __future__ import annotations
 
+from autoprune.api.comparing import CompareResult, compare
 from autoprune.api.controller_benchmark import ControllerBenchmarkResult, benchmark_controllers
 from autoprune.api.export_bench import ExportBench, bench_export
 from autoprune.api.latency import latency_table
@@ -15,6 +16,7 @@ from autoprune.api.queries import front, history, plot, report, searches, select
 from autoprune.api.searching import SearchResult, resume, search
 
 __all__ = [
+    "CompareResult",
     "ControllerBenchmarkResult",
     "ExportBench",
     "ModuleSearchResult",
@@ -23,6 +25,7 @@ __all__ = [
     "SpaceReport",
     "bench_export",
     "benchmark_controllers",
+    "compare",
     "export",
     "export_module",
     "front",

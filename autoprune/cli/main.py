@@ -12,7 +12,18 @@ from typing import Annotated
 
 import typer
 
-from autoprune.cli import bench, bench_export, benchmark_controllers, failures, latency, models, prepare, query, run
+from autoprune.cli import (
+    bench,
+    bench_export,
+    benchmark_controllers,
+    compare,
+    failures,
+    latency,
+    models,
+    prepare,
+    query,
+    run,
+)
 
 __all__ = ["app", "main"]
 
@@ -52,6 +63,7 @@ prepare.register(app)
 query.register(app)
 models.register(app)
 latency.register(app)
+compare.register(app)
 bench.register(app)
 bench_export.register(app)
 benchmark_controllers.register(app)

@@ -1,0 +1,290 @@
+"""Does inheriting weights help? Training a search's candidates to their end in several ways, several seeds each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from autoprune.api.stores import open_at, store_url
+from autoprune.driver.observers import Silent
+from autoprune.errors import ConfigError, Conflict, SearchAborted
+
+if TYPE_CHECKING:
+    from autoprune.analysis.rethinking import ArmRuns, Comparison, Subject
+    from autoprune.api.comparing_plan import PlannedRun
+    from autoprune.config.schema import Recipe, SearchConfig
+    from autoprune.driver.assemble import Prepared
+    from autoprune.protocols import AskTell, Progress
+    from autoprune.retraining.arms import Arm
+    from autoprune.retraining.runs import Materials, Run
+    from autoprune.store import Retraining, Store
+    from autoprune.types import SearchRecord
+
+__all__ = ["CompareResult", "compare"]
+
+
+@dataclass(frozen=True, eq=False)
+class CompareResult:
+    """A comparison after its runs."""
+
+    comparison: Comparison
+    output: Path
+    """The folder of its files."""
+    ran: int
+    """Runs of this call; the others were in the store."""
+    missing: int
+    """Runs that did not end, since the call was stopped."""
+
+
+def compare(
+    name: str,
+    *,
+    trials: Sequence[int] = (),
+    where: Sequence[str] = (),
+    top: int | None = None,
+    arms: Sequence[str] = (),
+    seeds: int = 5,
+    overrides: Sequence[str] = (),
+    executor: str | None = None,
+    with_random: int = 0,
+    out: str | Path | None = None,
+    store: str | None = None,
+    progress: Progress | None = None,
+) -> CompareResult:
+    """Train candidates of a finished search by each arm and seed, with references of equal MACs, and compare.
+
+    Args:
+        trials: numbers; else the best ``top`` within ``where``, else the best near 70, 50 and 30 % of the MACs.
+        arms: as :func:`autoprune.retraining.arms.parse_arm` reads them; none: all that the search allows.
+        seeds: 0 to ``seeds - 1``; intervals need two.
+        overrides: of the recipe, such as ``epochs=5``, for all arms.
+        executor: ``serial`` or ``ray``; None: the search's own.
+        with_random: measure so many random candidates at each candidate's MACs and take the best as a reference.
+        out: folder of the files; None: ``compare`` in the search's folder.
+
+    Each result is stored when its run ends, so that the same call goes on where it was cut. Raises NotFound, Conflict
+    (nothing to compare, another base model), ConfigError (an arm, a setting), NothingFeasible, SearchAborted when no
+    run can be carried out, StoreError.
+    """
+    from autoprune.analysis.rethinking_report import write_comparison
+    from autoprune.api.comparing_plan import choose_trials, plan_runs, subjects_of
+    from autoprune.api.reporting import facts
+    from autoprune.config.loading import load_search
+    from autoprune.driver.assemble import prepare
+
+    shown = progress or Silent()
+    with open_at(store_url(store)) as opened:
+        record = opened.search(name)
+        config = _executed_by(load_search(record.config), executor)
+        recipe = _recipe(config, overrides)
+        chosen_arms = _arms(arms, config)
+        _check_counts(seeds, with_random)
+        chosen = choose_trials(opened, record, numbers=trials, where=where, top=top)
+        prepared = prepare(config, shown)
+        _require_same(record, prepared)
+        shown.phase("references")
+        notes: list[str] = []
+        subjects = subjects_of(opened, prepared, chosen, with_random=with_random, note=notes.append)
+        planned = plan_runs(prepared, subjects, chosen_arms, seeds, recipe)
+        ran, failed = _carry_out(opened, prepared, planned, shown)
+        notes += [f"a run failed and is left out: {reason}" for reason in failed]
+        kept = opened.retrainings({item.run.digest for item in planned})
+    comparison = _comparison(prepared, subjects, planned, kept, recipe, notes)
+    folder = Path(out) if out is not None else Path(config.output) / name / "compare"
+    write_comparison(comparison, folder, facts=facts())
+    return CompareResult(comparison, folder, ran, len({item.run.digest for item in planned} - kept.keys()))
+
+
+def _executed_by(config: SearchConfig, kind: str | None) -> SearchConfig:
+    from autoprune.config.schema import RayExecutorConfig, SerialExecutorConfig
+
+    if config.space.model.kind == "module":
+        raise ConfigError(
+            f"search {config.name!r} was over a module in hand: there are no images to train its candidates on.",
+            "Compare candidates of a search from a launch file, which names model and data.",
+        )
+    if kind is None or kind == config.executor.kind:
+        return config
+    return config.model_copy(update={"executor": SerialExecutorConfig() if kind == "serial" else RayExecutorConfig()})
+
+
+def _recipe(config: SearchConfig, overrides: Sequence[str]) -> Recipe:
+    """The baseline's recipe with the settings given."""
+    from autoprune.config.loading import load_search
+
+    if any(text.partition("=")[0].strip() == "seed" for text in overrides):
+        raise ConfigError("the seed of a run is not a setting of the recipe.", "Say how many seeds with --seeds N.")
+    return load_search(config, [f"space.base.recipe.{text}" for text in overrides]).space.base.recipe
+
+
+def _arms(names: Sequence[str], config: SearchConfig) -> list[Arm]:
+    """Parsed, each once, and known to have what they start from."""
+    from autoprune.config.schema import HypernetWeights
+    from autoprune.retraining.arms import DEFAULT_ARMS, parse_arm, require_start
+
+    hypernet = isinstance(config.evaluator.weights, HypernetWeights)
+    initial = config.space.base.checkpoint is None
+    usual = ("hypernet", "scratch_e", "scratch_b") if hypernet else DEFAULT_ARMS
+    chosen = [parse_arm(text) for text in names or [text for text in usual if initial or text != "rewind"]]
+    for arm in chosen:
+        require_start(arm.start, ranked=not hypernet, initial=initial, hypernet=hypernet)
+    return list(dict.fromkeys(chosen))
+
+
+def _check_counts(seeds: int, with_random: int) -> None:
+    if seeds < 2:
+        raise ConfigError(
+            f"seeds is {seeds}: differences and their intervals need at least two.", "Take 5, or 3 for long trainings."
+        )
+    if with_random < 0:
+        raise ConfigError(f"with_random is {with_random}, expected a number of candidates.", "For example 50.")
+
+
+def _require_same(record: SearchRecord, prepared: Prepared) -> None:
+    if prepared.evaluation_digest != record.evaluation_digest:
+        raise Conflict(
+            f"the base model or the data of {record.name!r} are not those that its trials were measured with.",
+            "Restore the checkpoint and the images that the search used, or search again.",
+        )
+
+
+def _carry_out(
+    opened: Store, prepared: Prepared, planned: Sequence[PlannedRun], progress: Progress
+) -> tuple[int, list[str]]:
+    """Run what the store lacks; how many ended, and why others did not."""
+    from autoprune.api.comparing_session import RunSession
+
+    wanted = list({item.run.digest: item.run for item in planned}.values())
+    kept = opened.retrainings([run.digest for run in wanted])
+    pending = [run for run in wanted if run.digest not in kept]
+    progress.phase("training", sum(run.epochs for run in wanted))
+    progress.advance(
+        f"{len(kept)} of {len(wanted)} runs are in the store", sum(run.epochs for run in wanted if run.digest in kept)
+    )
+    if not pending:
+        return 0, []
+    session = RunSession(opened, prepared.config.name, pending, prepared.config.limits.retries, progress)
+    _execute(prepared, _materials(prepared, pending), session)
+    ended = len(opened.retrainings([run.digest for run in pending]))
+    reasons = sorted(set(session.failed.values()))
+    if session.stopped:
+        raise KeyboardInterrupt
+    if not ended and not kept:
+        raise SearchAborted(f"no run could be carried out: {'; '.join(reasons)}.", "Nothing was stored.")
+    return ended, reasons
+
+
+def _execute(prepared: Prepared, materials: Materials, session: AskTell) -> None:
+    """On the executor of the search. Trainings have no time limit."""
+    from autoprune.config.schema import RayExecutorConfig
+    from autoprune.retraining.runs import make_retrainer
+
+    executor = prepared.config.executor
+    if isinstance(executor, RayExecutorConfig):
+        from autoprune.executors.ray_tune import RayTuneExecutor
+
+        return RayTuneExecutor(executor, materials, make_retrainer, math.inf).run(session)
+    from autoprune.executors.serial import SerialExecutor
+
+    with _one_thread():
+        return SerialExecutor(lambda: make_retrainer(materials), math.inf).run(session)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """As a Ray worker of one processor: the same numbers to the bit."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _materials(prepared: Prepared, runs: Sequence[Run]) -> Materials:
+    from autoprune.retraining.runs import Materials
+    from autoprune.retraining.weights import Origins
+
+    assets, data, base = prepared.assets, prepared.dataset, prepared.config.space.base
+    origins = Origins(
+        model=assets.model,
+        num_classes=assets.num_classes,
+        in_channels=assets.in_channels,
+        groups=assets.groups,
+        state=assets.state,
+        ranking=assets.ranking,
+        initial_seed=base.recipe.seed if base.checkpoint is None else None,
+        hypernet=assets.hypernet,
+    )
+    return Materials(origins, data.train, data.search_val, data.open_test(), data.mean, data.std, tuple(runs))
+
+
+def _comparison(
+    prepared: Prepared,
+    subjects: Sequence[Subject],
+    planned: Sequence[PlannedRun],
+    kept: Mapping[str, Retraining],
+    recipe: Recipe,
+    notes: Sequence[str],
+) -> Comparison:
+    from autoprune.analysis.rethinking import Comparison
+    from autoprune.retraining.arms import training_macs
+    from autoprune.retraining.runs import images_per_epoch
+
+    base, full = prepared.config.space.base, prepared.space.cost.baseline["macs"]
+    images = len(prepared.dataset.train)
+    if recipe != base.recipe:
+        changed = [name for name, value in recipe.model_dump().items() if value != getattr(base.recipe, name)]
+        notes = [*notes, f"the base model was trained by another recipe (different here: {', '.join(changed)})."]
+    if base.checkpoint is not None:
+        notes = [*notes, "the base model came from a checkpoint; its training is counted as base.recipe describes it."]
+    return Comparison(
+        search=prepared.config.name,
+        dense_macs=full,
+        base_training_macs=training_macs(full, images_per_epoch(images, base.recipe), base.recipe.epochs),
+        base_epochs=base.recipe.epochs,
+        seeds=tuple(dict.fromkeys(item.seed for item in planned)),
+        subjects=tuple(subjects),
+        results=tuple(_results(subjects, planned, kept, images)),
+        notes=tuple(notes),
+    )
+
+
+def _results(
+    subjects: Sequence[Subject], planned: Sequence[PlannedRun], kept: Mapping[str, Retraining], images: int
+) -> Iterator[ArmRuns]:
+    """One a subject and arm, in the order in which they were planned."""
+    from autoprune.analysis.rethinking import ArmRuns
+    from autoprune.retraining.arms import spec, training_macs
+    from autoprune.retraining.runs import images_per_epoch
+
+    macs = {subject.name: subject.macs for subject in subjects}
+    groups: dict[tuple[str, str], list[PlannedRun]] = {}
+    for item in planned:
+        groups.setdefault((item.subject, spec(item.arm)), []).append(item)
+    for subject in subjects:
+        for (name, arm), items in groups.items():
+            if name != subject.name:
+                continue
+            run = items[0].run
+            ended = [item for item in items if item.run.digest in kept]
+            found = [kept[item.run.digest].metrics for item in ended]
+            yield ArmRuns(
+                subject=name,
+                arm=arm,
+                start=run.start,
+                epochs=run.epochs,
+                training_macs=training_macs(macs[name], images_per_epoch(images, run.recipe), run.epochs),
+                seeds=tuple(item.seed for item in ended),
+                top1=np.array([metrics["top1"] for metrics in found]),
+                test_top1=np.array([metrics["test_top1"] for metrics in found]),
+                seconds=np.array([metrics["train_seconds"] for metrics in found]),
+            )
