@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from autoprune.config.recipes import Augment
 from autoprune.config.strict import Strict
 from autoprune.errors import ConfigError
 
@@ -30,7 +31,7 @@ class HypernetRecipe(Strict):
     weight_decay: float | None = Field(None, ge=0)
     label_smoothing: float | None = Field(None, ge=0, lt=1)
     warmup: float | None = Field(None, ge=0, lt=1)
-    augment: Literal["none", "crop_flip", "crop"] | None = None
+    augment: Augment | None = None
     dtype: Literal["auto", "float32", "bfloat16"] | None = None
     seed: int | None = None
 
