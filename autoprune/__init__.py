@@ -5,6 +5,7 @@
     search_module                   search a module in hand by a function of your own
     searches, trials, front, select query the store: what ran, the Pareto front, the model that fits the budgets
     history                         how the hypervolume of the front grew, trial by trial
+    compare                         candidates trained to their end, with inherited and with new weights
     export, load_model, space       hand a pruned model over, read it back, look at what can be pruned
     export_module                   any module as ONNX, torch.export or TorchScript, verified
     latency_table, measure_latency  what networks take on this machine, predicted for a whole space or measured for one
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from autoprune.analysis.front import Front
     from autoprune.api import (
         bench_export,
+        compare,
         export,
         export_module,
         front,
@@ -56,6 +58,7 @@ _HOMES = {
     **dict.fromkeys(
         (
             "bench_export",
+            "compare",
             "export",
             "export_module",
             "front",
@@ -94,6 +97,7 @@ __all__ = [
     "SearchSpace",
     "Trial",
     "bench_export",
+    "compare",
     "export",
     "export_module",
     "front",
