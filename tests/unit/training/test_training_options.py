@@ -207,6 +207,7 @@ def test_compiled_steps_are_used_for_training_alone(digits, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # torch's own, while it compiles
 def test_a_network_is_really_compiled(digits):
     one = trainer(digits, compile=True, epochs=1, dtype="float32")
     (report,) = one.run()
