@@ -163,7 +163,8 @@ def test_a_base_of_nan_is_refused(workplace: Path, launch: dict[str, Any]) -> No
 def test_serial_and_uncut_search_propose_the_same(workplace: Path, launch: dict[str, Any]) -> None:
     """Cut after every trial by a limit and resumed, against one run, for each controller with a state."""
     for sampler in ("nsga2", "random"):
-        controller = {"kind": "optuna", "sampler": sampler, "population": 4, "seed_uniform": 1}
+        population = {"population": 4} if sampler == "nsga2" else {}
+        controller = {"kind": "optuna", "sampler": sampler, "seed_uniform": 1, **population}
         uncut = changed(launch, name=f"uncut-{sampler}", controller=controller, limits={"trials": 9})
         autoprune.search(uncut)
         cut = changed(launch, name=f"cut-{sampler}", controller=controller)
