@@ -137,9 +137,9 @@ def difference(first: ArmRuns, second: ArmRuns, *, confidence: float = 0.95) -> 
     """
     shared = [seed for seed in first.seeds if seed in second.seeds]
     pairs = np.array([_at(first, seed) - _at(second, seed) for seed in shared])
-    pairs = pairs[np.isfinite(pairs)]
+    pairs = np.round(pairs[np.isfinite(pairs)], 12)  # rounding errors of equal accuracies are no differences
     n = len(pairs)
-    mean = float(pairs.mean()) if n else math.nan
+    mean = round(float(pairs.mean()), 12) + 0.0 if n else math.nan
     if n < 2:
         return Difference(first.arm, second.arm, n, mean, *[math.nan] * 5)
     std = float(pairs.std(ddof=1))

@@ -16,11 +16,14 @@ if TYPE_CHECKING:
 
 __all__ = ["arms_figure"]
 
-_LEGEND = "dots: seeds; bars: mean +- standard deviation; dashed: the dense model, trained alike"
+_LEGEND = (
+    "blue: weights of the base model, orange: new ones; small dots: seeds, bars: mean +- standard deviation; "
+    "dashed: the dense model, trained alike"
+)
 
 
 def arms_figure(comparison: Comparison, colours: Colours = PAPER) -> Figure:
-    """Test accuracy after the last epoch; blue arms start from weights of the base model, orange ones anew."""
+    """Test accuracy after the last epoch."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -38,7 +41,7 @@ def arms_figure(comparison: Comparison, colours: Colours = PAPER) -> Figure:
         share = 100 * subject.macs / comparison.dense_macs
         axes.set_title(f"{subject.name}, {share:.0f} % of the MACs", loc="left", fontsize=11, color=colours.ink)
         axes.tick_params(axis="y", labelleft=place == 0, colors=colours.ink)
-    figure.suptitle(f"{comparison.search}: {_LEGEND}", x=0.01, ha="left", fontsize=10, color=colours.muted)
+    figure.suptitle(f"{comparison.search}; {_LEGEND}", x=0.01, ha="left", fontsize=10, color=colours.muted)
     return figure
 
 

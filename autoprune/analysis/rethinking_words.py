@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from autoprune.analysis.metrics import format_count
-from autoprune.analysis.rethinking import ArmRuns, Comparison, Difference, Subject
+from autoprune.analysis.rethinking import ArmRuns, Comparison, Subject
 
 __all__ = ["COLUMNS", "DIFFERENCES", "audit", "conventions", "differences", "rows", "run_rows", "verdicts"]
 
@@ -88,16 +88,21 @@ def run_rows(comparison: Comparison) -> list[dict[str, Any]]:
 
 
 def differences(comparison: Comparison) -> list[dict[str, Any]]:
-    """Every arm with weights of the base against every new start, of each candidate, under ``DIFFERENCES``."""
+    """Under ``DIFFERENCES``, of each candidate: every arm with weights of the base against every new start, and every
+    arm against the same arm with uniform widths or random search's best."""
     found = []
     for subject in comparison.candidates:
         arms = comparison.of(subject.name)
-        for first in (item for item in arms if item.start != "scratch"):
-            for second in (item for item in arms if item.start == "scratch"):
-                values = comparison.compared(first, second)
-                compute = comparison.total_macs(first) / comparison.total_macs(second)
-                ratios = {"epochs_ratio": first.epochs / second.epochs, "compute_ratio": compute}
-                found.append({"subject": subject.name, **vars(values), "clear": values.clear, **ratios})
+        pairs = [(a, b, b.arm) for a in arms if a.start != "scratch" for b in arms if b.start == "scratch"]
+        for other in (item for item in comparison.subjects if item.of == subject.name):
+            theirs = {item.arm: item for item in comparison.of(other.name)}
+            pairs += [(a, theirs[a.arm], f"{other.role} widths: {a.arm}") for a in arms if a.arm in theirs]
+        for first, second, label in pairs:
+            values = comparison.compared(first, second)
+            compute = comparison.total_macs(first) / comparison.total_macs(second)
+            ratios = {"epochs_ratio": first.epochs / second.epochs, "compute_ratio": compute}
+            row = {"subject": subject.name, **vars(values), "clear": values.clear, **ratios}
+            found.append({**row, "second": label})
     return found
 
 
@@ -112,10 +117,10 @@ def _verdict(comparison: Comparison, subject: Subject) -> str:
     parts = []
     epochs = comparison.equal_epochs(subject.name)
     if epochs is not None:
-        parts.append(_claim("inheriting", comparison.compared(*epochs), "at equal epochs", *epochs))
+        parts.append(_claim("inheriting", "helps", "hurts", comparison, *epochs, where="at equal epochs"))
     compute = comparison.equal_compute(subject.name)
     if compute is not None:
-        parts.append(_claim("inheriting", comparison.compared(*compute), "at equal compute", *compute))
+        parts.append(_claim("inheriting", "helps", "hurts", comparison, *compute, where="at equal compute"))
     elif any(item.inherits for item in comparison.of(subject.name)):
         parts.append("no two arms had equal compute, with the base model's training counted")
     parts += _initial(comparison, subject) + _references(comparison, subject)
@@ -128,35 +133,42 @@ def _initial(comparison: Comparison, subject: Subject) -> list[str]:
     arms = {item.arm: item for item in comparison.of(subject.name)}
     if "rewind" not in arms or "scratch_e" not in arms:
         return []
+    what = "the base model's initial weights"
     pair = (arms["rewind"], arms["scratch_e"])
-    return [_claim("the base model's initial weights", comparison.compared(*pair), "over new ones", *pair)]
+    return [_claim(what, "beat new ones", "lose to new ones", comparison, *pair, where=f"between {what} and new ones")]
 
 
 def _references(comparison: Comparison, subject: Subject) -> list[str]:
-    """The search's widths against others of equal MACs, trained alike."""
+    """The search's widths against others of equal MACs, trained alike: by an inheriting arm where there is one."""
     found = []
     for other in (item for item in comparison.subjects if item.of == subject.name):
         if dict(other.widths) == dict(subject.widths):
             found.append("its widths are " + ("uniform" if other.role == "uniform" else "the best of random search"))
             continue
+        what = "uniform widths" if other.role == "uniform" else "random search's best"
         theirs = {item.arm: item for item in comparison.of(other.name)}
-        for mine in comparison.of(subject.name):
-            if mine.arm in theirs:
-                values = comparison.compared(mine, theirs[mine.arm])
-                what = "uniform widths" if other.role == "uniform" else "the best of random search"
-                found.append(_claim("its widths", values, f"over {what} at equal MACs", mine))
+        alike = [item for item in comparison.of(subject.name) if item.arm in theirs]
+        if alike:
+            mine = max(alike, key=lambda item: item.inherits)
+            where = f"to {what} at {'equal' if other.role == 'uniform' else 'about equal'} MACs"
+            pair = (mine, theirs[mine.arm])
+            found.append(_claim("it", f"beats {what}", f"loses to {what}", comparison, *pair, where=where))
     return found
 
 
-def _claim(what: str, values: Difference, where: str, *pair: ArmRuns) -> str:
-    against = " against ".join(item.arm for item in pair)
+def _claim(
+    what: str, better: str, worse: str, comparison: Comparison, first: ArmRuns, second: ArmRuns, *, where: str
+) -> str:
+    """``where`` says in "no difference ..." between what; after a claim it stands where it is a condition."""
+    values = comparison.compared(first, second)
+    arms = first.arm if first.arm == second.arm else f"{first.arm} against {second.arm}"
     if not math.isfinite(values.low):
-        return f"{what} {where}: too few runs to say ({against})"
-    size, margin = 100 * values.mean, 100 * values.margin
+        return f"too few runs to tell a difference {where} ({arms})"
+    size, margin = 100 * values.mean + 0.0, 100 * values.margin
     if not values.clear:
-        return f"{where} no difference was found for {what} ({size:+.1f} +- {margin:.1f} points, {against})"
-    verb = ("help" if size > 0 else "hurt") + ("" if what.endswith("s") else "s")
-    return f"{what} {verb} by {abs(size):.1f} +- {margin:.1f} points {where} ({against})"
+        return f"no difference was found {where} ({size:+.2f} +- {margin:.2f} points, {arms})"
+    condition = f" {where}" if where.startswith("at ") else ""
+    return f"{what} {better if size > 0 else worse} by {abs(size):.2f} +- {margin:.2f} points{condition} ({arms})"
 
 
 def audit(comparison: Comparison) -> str:
@@ -182,5 +194,5 @@ def conventions(comparison: Comparison) -> list[str]:
         "All inheriting runs start from one base model: their spread is that of their training, not of the base's.",
         "Training MACs are 3 x the MACs of a forward pass (convolutions and linear layers) x images x epochs; scoring "
         f"is not counted. The base model's training took {base} ({comparison.base_epochs} epochs); 'total' adds it to "
-        "arms that start from its weights.",
+        "arms that need it: those that start from its weights, or from its initial ones by its ranking.",
     ]

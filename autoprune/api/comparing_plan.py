@@ -163,7 +163,10 @@ def _random_best(
         )
         return None
     best = max(stored, key=lambda other: other.metrics["top1"])
-    note(f"random for trial {trial.number}: the best of {len(stored)} stored ones; {_evaluations(opened, name)}.")
+    note(
+        f"random for trial {trial.number}: the best of the stored random trials of about its MACs ({len(stored)}); "
+        f"{_evaluations(opened, name)}."
+    )
     return best.candidate, float(best.metrics["top1"])
 
 

@@ -110,13 +110,13 @@ def test_sentences_claim_what_the_intervals_support():
         ]
     )
     (text,) = verdicts(item)
-    assert text.startswith("trial 1 (50 % of the MACs): inheriting helps by 0.5 +- 0.2 points at equal epochs")
-    assert "at equal compute no difference was found for inheriting (-0.2 +- 2.7 points" in text
+    assert text.startswith("trial 1 (50 % of the MACs): inheriting helps by 0.50 +- 0.20 points at equal epochs")
+    assert "no difference was found at equal compute (-0.20 +- 2.69 points" in text
 
 
 def test_a_loss_is_said_as_such():
     item = comparison([runs("finetune_rewind", LEVEL - SMALL), runs("scratch_e", LEVEL, start="scratch")])
-    assert "inheriting hurts by 0.5 +- 0.2 points at equal epochs" in verdicts(item)[0]
+    assert "inheriting hurts by 0.50 +- 0.20 points at equal epochs" in verdicts(item)[0]
     assert "no two arms had equal compute" in verdicts(item)[0]
 
 
@@ -150,8 +150,8 @@ def test_references_and_initial_weights_are_judged_too():
         subjects,
     )
     (text,) = verdicts(item)
-    assert "the base model's initial weights help by 0.5 +- 0.2 points over new ones" in text
-    assert "its widths help by 0.5 +- 0.2 points over uniform widths at equal MACs" in text
+    assert "the base model's initial weights beat new ones by 0.50 +- 0.20 points (rewind against scratch_e)" in text
+    assert "it beats uniform widths by 0.50 +- 0.20 points (scratch_e)" in text
     assert "its widths are the best of random search" in text
 
 
