@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -85,6 +86,7 @@ def compare(
         recipe = _recipe(config, overrides)
         chosen_arms = _arms(arms, config)
         _check_counts(seeds, with_random)
+        folder = _folder(Path(out) if out is not None else Path(config.output) / name / "compare")
         chosen = choose_trials(opened, record, numbers=trials, where=where, top=top)
         prepared = prepare(config, shown)
         _require_same(record, prepared)
@@ -96,7 +98,6 @@ def compare(
         notes += [f"a run failed and is left out: {reason}" for reason in failed]
         kept = opened.retrainings({item.run.digest for item in planned})
     comparison = _comparison(prepared, subjects, planned, kept, recipe, notes)
-    folder = Path(out) if out is not None else Path(config.output) / name / "compare"
     write_comparison(comparison, folder, facts=facts())
     return CompareResult(comparison, folder, ran, len({item.run.digest for item in planned} - kept.keys()))
 
@@ -135,6 +136,19 @@ def _arms(names: Sequence[str], config: SearchConfig) -> list[Arm]:
     for arm in chosen:
         require_start(arm.start, ranked=not hypernet, initial=initial, hypernet=hypernet)
     return list(dict.fromkeys(chosen))
+
+
+def _folder(folder: Path) -> Path:
+    """Made now: a folder that cannot be written is said before hours of training."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"the folder {folder} cannot be made: {error.strerror}.", "Give another with --out."
+        ) from None
+    if not os.access(folder, os.W_OK):
+        raise ConfigError(f"the folder {folder} cannot be written.", "Give another with --out.")
+    return folder
 
 
 def _check_counts(seeds: int, with_random: int) -> None:

@@ -157,6 +157,7 @@ def test_the_command_prints_and_explains(searched: Path, capsys: pytest.CaptureF
         (("small", "--arms", "hypernet"), 2, "needs a hypernetwork"),
         (("small", "--executor", "slurm"), 2, "no executor 'slurm'"),
         (("small", "--with-random", "-1"), 2, "with_random"),
+        (("small", "--out", "results/autoprune.db/inside"), 2, "cannot be made"),
     ]:
         code, out, err = run(capsys, *arguments)
         assert (code, out) == (expected, ""), (arguments, err)

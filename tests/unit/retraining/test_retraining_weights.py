@@ -12,6 +12,7 @@ from torch import nn
 
 from autoprune.config.schema import BuiltinModel
 from autoprune.errors import ConfigError
+from autoprune.hypernet.network import PruningNet
 from autoprune.models.registry import build
 from autoprune.pruning.groups import discover
 from autoprune.retraining.weights import Origins, new_weights, starting_module
@@ -134,6 +135,14 @@ def test_new_weights_follow_pytorchs_own_rule():
         bound = 1 / math.sqrt(layer.weight[0].numel())
         assert 0.85 * bound < float(layer.weight.detach().abs().max()) <= bound * 1.0001
         assert float(layer.bias.detach().abs().max()) <= bound * 1.0001
+
+
+def test_a_hypernetworks_weights_come_in_the_same_architecture(origins, candidate):
+    full = origins.build()
+    state = {name: tensor.numpy() for name, tensor in PruningNet(full, origins.groups, hidden=4).state_dict().items()}
+    made = starting_module("hypernet", candidate, 0, replace(origins, hypernet=state, ranking={}))
+    scratch = starting_module("scratch", candidate, 0, origins)
+    assert [tuple(p.shape) for p in made.parameters()] == [tuple(p.shape) for p in scratch.parameters()]
 
 
 def test_an_arm_without_its_start_is_refused(origins, candidate):
