@@ -93,7 +93,7 @@ class Difference:
     mean: float
     std: float
     low: float
-    """Student's t interval; NaN with fewer than two pairs."""
+    """Student's t interval; NaN with fewer than two pairs, or where all differ by the same."""
     high: float
     bootstrap_low: float
     bootstrap_high: float
@@ -142,7 +142,9 @@ def difference(first: ArmRuns, second: ArmRuns, *, confidence: float = 0.95) -> 
     mean = round(float(pairs.mean()), 12) + 0.0 if n else math.nan
     if n < 2:
         return Difference(first.arm, second.arm, n, mean, *[math.nan] * 5)
-    std = float(pairs.std(ddof=1))
+    std = round(float(pairs.std(ddof=1)), 12)
+    if std == 0 and mean != 0:  # accuracies come in steps of an image: equal differences are chance, not certainty
+        return Difference(first.arm, second.arm, n, mean, std, *[math.nan] * 4)
     margin = float(stats.t.ppf(0.5 + confidence / 2, n - 1)) * std / math.sqrt(n)
     low, high = mean, mean
     if std > 0:

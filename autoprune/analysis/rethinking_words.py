@@ -123,19 +123,24 @@ def _verdict(comparison: Comparison, subject: Subject) -> str:
         parts.append(_claim("inheriting", "helps", "hurts", comparison, *compute, where="at equal compute"))
     elif any(item.inherits for item in comparison.of(subject.name)):
         parts.append("no two arms had equal compute, with the base model's training counted")
-    parts += _initial(comparison, subject) + _references(comparison, subject)
+    parts += _other_starts(comparison, subject) + _references(comparison, subject)
     share = 100 * subject.macs / comparison.dense_macs
     return f"{subject.name} ({share:.0f} % of the MACs): {'; '.join(parts)}."
 
 
-def _initial(comparison: Comparison, subject: Subject) -> list[str]:
-    """The base model's initial weights against new ones, at equal epochs."""
-    arms = {item.arm: item for item in comparison.of(subject.name)}
-    if "rewind" not in arms or "scratch_e" not in arms:
-        return []
-    what = "the base model's initial weights"
-    pair = (arms["rewind"], arms["scratch_e"])
-    return [_claim(what, "beat new ones", "lose to new ones", comparison, *pair, where=f"between {what} and new ones")]
+_OTHERS = {"initial": "the base model's initial weights", "hypernet": "the hypernetwork's weights"}
+
+
+def _other_starts(comparison: Comparison, subject: Subject) -> list[str]:
+    """Weights that are neither trained nor new against new ones, at equal epochs."""
+    arms = comparison.of(subject.name)
+    found = []
+    for scratch in (item for item in arms if item.arm == "scratch_e"):
+        for mine in (item for item in arms if item.start in _OTHERS and item.epochs == scratch.epochs):
+            what = _OTHERS[mine.start]
+            where = f"between {what} and new ones"
+            found.append(_claim(what, "beat new ones", "lose to new ones", comparison, mine, scratch, where=where))
+    return found
 
 
 def _references(comparison: Comparison, subject: Subject) -> list[str]:

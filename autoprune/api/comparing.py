@@ -260,6 +260,8 @@ def _comparison(
         notes = [*notes, f"the base model was trained by another recipe (different here: {', '.join(changed)})."]
     if base.checkpoint is not None:
         notes = [*notes, "the base model came from a checkpoint; its training is counted as base.recipe describes it."]
+    if any(item.run.start == "hypernet" for item in planned):
+        notes = [*notes, "the hypernetwork's own training is not counted in the MACs of its arm."]
     return Comparison(
         search=prepared.config.name,
         dense_macs=full,

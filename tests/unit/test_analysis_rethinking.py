@@ -59,6 +59,10 @@ def test_one_pair_and_equal_pairs():
     same = difference(runs("finetune", [0.9, 0.8]), runs("scratch_e", [0.9, 0.8]))
     assert (same.low, same.high, same.bootstrap_low, same.bootstrap_high) == (0, 0, 0, 0)
     assert not same.clear
+    by_chance = difference(runs("finetune", [0.9, 0.8]), runs("scratch_e", [0.8, 0.7]))
+    assert by_chance.mean == pytest.approx(0.1)
+    assert math.isnan(by_chance.low), "two differences of as many images are no proof"
+    assert not by_chance.clear
 
 
 def test_the_t_interval_covers():
@@ -153,6 +157,18 @@ def test_references_and_initial_weights_are_judged_too():
     assert "the base model's initial weights beat new ones by 0.50 +- 0.20 points (rewind against scratch_e)" in text
     assert "it beats uniform widths by 0.50 +- 0.20 points (scratch_e)" in text
     assert "its widths are the best of random search" in text
+
+
+def test_two_equal_differences_are_no_claim():
+    item = comparison([runs("finetune_rewind", [0.9, 0.8]), runs("scratch_e", [0.8, 0.7], start="scratch")])
+    assert "too few runs to tell a difference at equal epochs (finetune_rewind against scratch_e)" in verdicts(item)[0]
+
+
+def test_a_hypernetworks_weights_are_judged():
+    made = runs("hypernet", LEVEL - SMALL, start="hypernet")
+    item = comparison([made, runs("scratch_e", LEVEL, start="scratch")])
+    assert "the hypernetwork's weights lose to new ones by 0.50 +- 0.20 points" in verdicts(item)[0]
+    assert item.total_macs(made) == 300.0
 
 
 def test_compute_counts_the_base_model_where_its_weights_are_used():
