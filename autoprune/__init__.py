@@ -6,6 +6,7 @@
     searches, trials, front, select query the store: what ran, the Pareto front, the model that fits the budgets
     history                         how the hypervolume of the front grew, trial by trial
     compare                         candidates trained to their end, with inherited and with new weights
+    retrain                         one of them, exported as a finished model
     export, load_model, space       hand a pruned model over, read it back, look at what can be pruned
     export_module                   any module as ONNX, torch.export or TorchScript, verified
     latency_table, measure_latency  what networks take on this machine, predicted for a whole space or measured for one
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         prepare,
         report,
         resume,
+        retrain,
         search,
         search_module,
         searches,
@@ -68,6 +70,7 @@ _HOMES = {
             "prepare",
             "report",
             "resume",
+            "retrain",
             "search",
             "search_module",
             "searches",
@@ -108,6 +111,7 @@ __all__ = [
     "prepare",
     "report",
     "resume",
+    "retrain",
     "search",
     "search_module",
     "searches",

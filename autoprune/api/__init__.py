@@ -13,6 +13,7 @@ from autoprune.api.models import SpaceReport, export, export_module, load_model,
 from autoprune.api.module_search import ModuleSearchResult, search_module
 from autoprune.api.preparing import PreparedNetwork, prepare
 from autoprune.api.queries import front, history, plot, report, searches, select, trials
+from autoprune.api.retraining import RetrainResult, retrain
 from autoprune.api.searching import SearchResult, resume, search
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "ExportBench",
     "ModuleSearchResult",
     "PreparedNetwork",
+    "RetrainResult",
     "SearchResult",
     "SpaceReport",
     "bench_export",
@@ -36,6 +38,7 @@ __all__ = [
     "prepare",
     "report",
     "resume",
+    "retrain",
     "search",
     "search_module",
     "searches",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +13,7 @@ import numpy as np
 
 from autoprune.api.stores import open_at, store_url
 from autoprune.driver.observers import Silent
-from autoprune.errors import ConfigError, Conflict, SearchAborted
+from autoprune.errors import ConfigError, SearchAborted
 
 if TYPE_CHECKING:
     from autoprune.analysis.rethinking import ArmRuns, Comparison, Subject
@@ -23,9 +22,8 @@ if TYPE_CHECKING:
     from autoprune.driver.assemble import Prepared
     from autoprune.protocols import AskTell, Progress
     from autoprune.retraining.arms import Arm
-    from autoprune.retraining.runs import Materials, Run
+    from autoprune.retraining.runs import Materials
     from autoprune.store import Retraining, Store
-    from autoprune.types import SearchRecord
 
 __all__ = ["CompareResult", "compare"]
 
@@ -75,7 +73,9 @@ def compare(
     """
     from autoprune.analysis.rethinking_report import write_comparison
     from autoprune.api.comparing_plan import choose_trials, plan_runs, subjects_of
+    from autoprune.api.exporting import require_same
     from autoprune.api.reporting import facts
+    from autoprune.api.training_materials import recipe_of
     from autoprune.config.loading import load_search
     from autoprune.driver.assemble import prepare
 
@@ -83,13 +83,13 @@ def compare(
     with open_at(store_url(store)) as opened:
         record = opened.search(name)
         config = _executed_by(load_search(record.config), executor)
-        recipe = _recipe(config, overrides)
+        recipe = recipe_of(config, overrides)
         chosen_arms = _arms(arms, config)
         _check_counts(seeds, with_random)
         folder = _folder(Path(out) if out is not None else Path(config.output) / name / "compare")
         chosen = choose_trials(opened, record, numbers=trials, where=where, top=top)
         prepared = prepare(config, shown)
-        _require_same(record, prepared)
+        require_same(record, prepared)
         shown.phase("references")
         notes: list[str] = []
         subjects = subjects_of(opened, prepared, chosen, with_random=with_random, note=notes.append)
@@ -103,25 +103,13 @@ def compare(
 
 
 def _executed_by(config: SearchConfig, kind: str | None) -> SearchConfig:
+    from autoprune.api.training_materials import require_images
     from autoprune.config.schema import RayExecutorConfig, SerialExecutorConfig
 
-    if config.space.model.kind == "module":
-        raise ConfigError(
-            f"search {config.name!r} was over a module in hand: there are no images to train its candidates on.",
-            "Compare candidates of a search from a launch file, which names model and data.",
-        )
+    require_images(config)
     if kind is None or kind == config.executor.kind:
         return config
     return config.model_copy(update={"executor": SerialExecutorConfig() if kind == "serial" else RayExecutorConfig()})
-
-
-def _recipe(config: SearchConfig, overrides: Sequence[str]) -> Recipe:
-    """The baseline's recipe with the settings given."""
-    from autoprune.config.loading import load_search
-
-    if any(text.partition("=")[0].strip() == "seed" for text in overrides):
-        raise ConfigError("the seed of a run is not a setting of the recipe.", "Say how many seeds with --seeds N.")
-    return load_search(config, [f"space.base.recipe.{text}" for text in overrides]).space.base.recipe
 
 
 def _arms(names: Sequence[str], config: SearchConfig) -> list[Arm]:
@@ -160,19 +148,12 @@ def _check_counts(seeds: int, with_random: int) -> None:
         raise ConfigError(f"with_random is {with_random}, expected a number of candidates.", "For example 50.")
 
 
-def _require_same(record: SearchRecord, prepared: Prepared) -> None:
-    if prepared.evaluation_digest != record.evaluation_digest:
-        raise Conflict(
-            f"the base model or the data of {record.name!r} are not those that its trials were measured with.",
-            "Restore the checkpoint and the images that the search used, or search again.",
-        )
-
-
 def _carry_out(
     opened: Store, prepared: Prepared, planned: Sequence[PlannedRun], progress: Progress
 ) -> tuple[int, list[str]]:
     """Run what the store lacks; how many ended, and why others did not."""
     from autoprune.api.comparing_session import RunSession
+    from autoprune.api.training_materials import materials
 
     wanted = list({item.run.digest: item.run for item in planned}.values())
     kept = opened.retrainings([run.digest for run in wanted])
@@ -184,7 +165,7 @@ def _carry_out(
     if not pending:
         return 0, []
     session = RunSession(opened, prepared.config.name, pending, prepared.config.limits.retries, progress)
-    _execute(prepared, _materials(prepared, pending), session)
+    _execute(prepared, materials(prepared, pending), session)
     ended = len(opened.retrainings([run.digest for run in pending]))
     reasons = sorted(set(session.failed.values()))
     if session.stopped:
@@ -194,7 +175,7 @@ def _carry_out(
     return ended, reasons
 
 
-def _execute(prepared: Prepared, materials: Materials, session: AskTell) -> None:
+def _execute(prepared: Prepared, given: Materials, session: AskTell) -> None:
     """On the executor of the search. Trainings have no time limit."""
     from autoprune.config.schema import RayExecutorConfig
     from autoprune.retraining.runs import make_retrainer
@@ -203,42 +184,12 @@ def _execute(prepared: Prepared, materials: Materials, session: AskTell) -> None
     if isinstance(executor, RayExecutorConfig):
         from autoprune.executors.ray_tune import RayTuneExecutor
 
-        return RayTuneExecutor(executor, materials, make_retrainer, math.inf).run(session)
+        return RayTuneExecutor(executor, given, make_retrainer, math.inf).run(session)
+    from autoprune.api.training_materials import one_thread
     from autoprune.executors.serial import SerialExecutor
 
-    with _one_thread():
-        return SerialExecutor(lambda: make_retrainer(materials), math.inf).run(session)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """As a Ray worker of one processor: the same numbers to the bit."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _materials(prepared: Prepared, runs: Sequence[Run]) -> Materials:
-    from autoprune.retraining.runs import Materials
-    from autoprune.retraining.weights import Origins
-
-    assets, data, base = prepared.assets, prepared.dataset, prepared.config.space.base
-    origins = Origins(
-        model=assets.model,
-        num_classes=assets.num_classes,
-        in_channels=assets.in_channels,
-        groups=assets.groups,
-        state=assets.state,
-        ranking=assets.ranking,
-        initial_seed=base.recipe.seed if base.checkpoint is None else None,
-        hypernet=assets.hypernet,
-    )
-    return Materials(origins, data.train, data.search_val, data.open_test(), data.mean, data.std, tuple(runs))
+    with one_thread():
+        return SerialExecutor(lambda: make_retrainer(given), math.inf).run(session)
 
 
 def _comparison(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ from autoprune.types import Candidate, SearchRecord, Trial, TrialState
 if TYPE_CHECKING:
     from autoprune.store import Store
 
-__all__ = ["PlannedRun", "choose_trials", "plan_runs", "subjects_of"]
+__all__ = ["PlannedRun", "choose_trials", "plan_run", "plan_runs", "subjects_of"]
 
 _SPREAD = (0.7, 0.5, 0.3)
 """Shares of the baseline's MACs that are looked at unless trials are named."""
@@ -207,7 +207,6 @@ def plan_runs(
     """Candidates by all arms; references by ``finetune_rewind`` and ``scratch_e`` (where asked for, else the first
     arm); the dense model by the baseline's recipe. Seed by seed, so that what is cut off early has whole seeds.
     """
-    identity = _identity(prepared)
     named = [arm for arm in arms if spec(arm) in ("finetune_rewind", "scratch_e")] or list(arms[:1])
     full = prepared.space.cost.baseline["macs"]
     planned = []
@@ -215,11 +214,16 @@ def plan_runs(
         for subject in subjects:
             chosen = {"dense": [ScratchE()], "candidate": arms}.get(subject.role, named)
             for arm in chosen:
-                training = arm.training(recipe, full / subject.macs)
-                seeded = training.recipe.model_copy(update={"seed": seed})
-                run = Run(subject.widths, spec(arm), arm.start, seeded, training.first_epoch, identity)
+                run = plan_run(prepared, subject.widths, arm, seed, recipe, full / subject.macs)
                 planned.append(PlannedRun(subject.name, arm, seed, run))
     return planned
+
+
+def plan_run(prepared: Prepared, widths: Mapping[str, int], arm: Arm, seed: int, recipe: Recipe, ratio: float) -> Run:
+    """``recipe`` is the baseline's; ``ratio`` its MACs over those of the ``widths``."""
+    training = arm.training(recipe, ratio)
+    seeded = training.recipe.model_copy(update={"seed": seed})
+    return Run(widths, spec(arm), arm.start, seeded, training.first_epoch, _identity(prepared))
 
 
 def _identity(prepared: Prepared) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,7 +24,15 @@ from autoprune.exporters.verify import Inputs
 from autoprune.training.scoring import normalise
 from autoprune.types import SearchRecord, Trial, TrialState
 
-__all__ = ["ExportOptions", "check_exportable", "export_any_module", "export_trial", "preflight"]
+__all__ = [
+    "ExportOptions",
+    "check_exportable",
+    "export_any_module",
+    "export_retrained",
+    "export_trial",
+    "preflight",
+    "require_same",
+]
 
 _REAL_IMAGES = 8
 
@@ -60,14 +68,42 @@ def export_trial(record: SearchRecord, trial: Trial, prepared: Prepared, folder:
     the base model is not the one of the search.
     """
     check_exportable(record, trial)
+    require_same(record, prepared)
+    module = prepared.evaluator.materialise(trial.candidate)
+    return _write(module, _description(record, trial, prepared, options.licence), prepared, folder, options)
+
+
+def export_retrained(
+    module: nn.Module,
+    facts: Mapping[str, object],
+    record: SearchRecord,
+    trial: Trial,
+    prepared: Prepared,
+    folder: Path,
+    options: ExportOptions,
+) -> Path:
+    """Write a trial's architecture with the weights of ``module``; ``trial.metrics`` are those of the trained model.
+
+    ``facts`` say how it was trained; they stand beside where it comes from.
+    """
+    description = _description(record, trial, prepared, options.licence)
+    description = replace(description, origin={**description.origin, **facts})
+    return _write(module.cpu().eval(), description, prepared, folder, options)
+
+
+def require_same(record: SearchRecord, prepared: Prepared) -> None:
+    """Raises Conflict when base model or images are not those of the search."""
     if prepared.evaluation_digest != record.evaluation_digest:
         raise Conflict(
             f"the base model or the data of {record.name!r} are not those that its trials were measured with.",
             "Restore the checkpoint and the images that the search used, or search again.",
         )
-    module = prepared.evaluator.materialise(trial.candidate)
+
+
+def _write(
+    module: nn.Module, description: Description, prepared: Prepared, folder: Path, options: ExportOptions
+) -> Path:
     module = module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    description = _description(record, trial, prepared, options.licence)
     real = _real(prepared)
     if options.format == "safetensors":
         return save_bundle(folder, module, description, samples=[real])

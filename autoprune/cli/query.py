@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,7 @@ from autoprune.cli.exporting import (
     LicenceOption,
     batch_size,
 )
+from autoprune.cli.failures import Interrupted
 from autoprune.cli.options import (
     CostOption,
     Format,
@@ -25,8 +26,11 @@ from autoprune.cli.options import (
     WhereOption,
 )
 from autoprune.cli.output import Table, message, print_table, print_text
+from autoprune.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from autoprune.analysis.history import History
 
 __all__ = ["register"]
@@ -61,6 +65,7 @@ Examples:
   autoprune select digits-quickstart --where "20M <= macs <= 30M" --where "params <= 50% of baseline"
   autoprune select digits-quickstart --where "top1 >= 0.95" --minimize macs --export model/
   autoprune select digits-quickstart --where "macs <= 20M" --export onnx/ --export-format onnx
+  autoprune select digits-quickstart --where "macs <= 50%" --retrain finetune_rewind --export finished/
 """
 
 
@@ -185,6 +190,22 @@ def select(
     export_format: Annotated[
         ExportFormat, typer.Option("--export-format", help=EXPORT_FORMATS)
     ] = ExportFormat.safetensors,
+    retrain: Annotated[
+        str | None,
+        typer.Option(
+            "--retrain",
+            metavar="ARM",
+            help="Train it first, as 'autoprune compare' does: finetune_rewind, scratch_b...",
+            show_default=False,
+        ),
+    ] = None,
+    recipe: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--recipe", metavar="KEY=VALUE", help="Change the recipe of --retrain: epochs=20.", show_default=False
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of --retrain.")] = 0,
     fold_bn: FoldOption = False,
     batch: BatchOption = "dynamic",
     licence: LicenceOption = "unknown",
@@ -194,26 +215,53 @@ def select(
 ) -> None:
     """Print the best model under all budgets at once.
 
-    When there is none: exit code 5, and the trial that comes nearest with what it misses.
+    When there is none: exit code 5, and the trial that comes nearest with what it misses. With --retrain the model
+    is trained to its end and scored on the test images before it is exported.
     """
     from autoprune import api
     from autoprune.cli.tables import print_selection
 
+    if (retrain or recipe) and export is None:
+        raise ConfigError("--retrain and --recipe need --export DIR: the folder for the trained model.")
+    if recipe and retrain is None:
+        raise ConfigError("--recipe has no effect without --retrain ARM.", "For example --retrain finetune_rewind.")
     selection = api.select(name, where=where or (), maximize=maximize, minimize=minimize, store=store)
     print_selection(selection, format)
     if export is not None:
-        from autoprune.cli.progress import make_progress
+        options: dict[str, Any] = {
+            "format": export_format.value,
+            "fold_bn": fold_bn,
+            "batch": batch_size(batch),
+            "licence": licence,
+            "store": store,
+        }
+        number = selection.trial.number
+        try:
+            text = _exported(name, number, export, retrain, {"seed": seed, "overrides": recipe or ()}, options, quiet)
+        except KeyboardInterrupt:
+            raise Interrupted("the same command goes on from there.") from None
+        message(text, quiet=quiet)
 
-        with make_progress(quiet=quiet) as progress:
-            folder = api.export(
-                name,
-                selection.trial.number,
-                export,
-                format=export_format.value,
-                fold_bn=fold_bn,
-                batch=batch_size(batch),
-                licence=licence,
-                store=store,
-                progress=progress,
-            )
-        message(f"exported trial {selection.trial.number} to {folder}", quiet=quiet)
+
+def _exported(
+    name: str,
+    number: int,
+    folder: str,
+    retrain: str | None,
+    training: Mapping[str, Any],
+    options: Mapping[str, Any],
+    quiet: bool,
+) -> str:
+    """Write the trial's model, trained first where ``retrain`` names an arm; what was done, in a sentence."""
+    from autoprune import api
+    from autoprune.cli.progress import make_progress
+
+    with make_progress(quiet=quiet) as progress:
+        if retrain is None:
+            return f"exported trial {number} to {api.export(name, number, folder, progress=progress, **options)}"
+        done = api.retrain(name, number, folder, arm=retrain, progress=progress, **training, **options)
+    top1, test = (100 * done.metrics[key] for key in ("top1", "test_top1"))
+    return (
+        f"trained trial {number} by {done.arm} for {done.epochs} epochs: top1 {top1:.2f} % on search-val, {test:.2f} % "
+        f"on test; exported to {done.output}"
+    )

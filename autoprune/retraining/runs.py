@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from autoprune.config.recipes import Recipe
 from autoprune.data.dataset import Dataset, Split
@@ -94,11 +95,14 @@ class Retrainer:
     def __init__(self, materials: Materials) -> None:
         self._materials = materials
         self._dataset = materials.dataset()
+        self.trained: nn.Module | None = None
+        """The model of the last epoch, after the final measurement; None where training diverged."""
 
     def evaluate(self, candidate: Candidate) -> Iterator[Measurement]:
         """One measurement an epoch; the last is the final one."""
         run = self._materials.runs[candidate.widths[RUN]]
         began = time.perf_counter()
+        self.trained = None
         try:
             trainer, earlier = self._trainer(run)
             saved = began
@@ -109,6 +113,7 @@ class Retrainer:
                     saved = time.perf_counter()
                 yield Measurement({"top1": report.val_top1}, report.epoch - run.first_epoch, now - began, False)
             metrics = self._scored(trainer)
+            self.trained = trainer.model
         except SearchAborted:
             metrics, earlier = dict.fromkeys(("top1", "loss", "test_top1", "test_loss"), math.nan), 0.0
         seconds = time.perf_counter() - began

@@ -16,7 +16,7 @@ from autoprune.training.cache import TrainedCache
 from autoprune.training.loop import EpochReport, Trainer
 from autoprune.training.pace import Standing
 
-__all__ = ["train_cached"]
+__all__ = ["suited_threads", "train_cached"]
 
 _SAVE_SECONDS = 20.0
 _SMALL_BATCH = 1 << 16
@@ -56,7 +56,7 @@ def train_cached(
     trainer = make(pause)
     earlier = cache.load_progress(key, trainer)
     report = None
-    with _threads(trainer.dataset, trainer.recipe):
+    with suited_threads(trainer.dataset, trainer.recipe):
         for report in trainer.run():
             if report.epoch < report.epochs:
                 save_now_and_then()
@@ -73,7 +73,7 @@ def train_cached(
 
 
 @contextmanager
-def _threads(dataset: Dataset, recipe: Recipe) -> Iterator[None]:
+def suited_threads(dataset: Dataset, recipe: Recipe) -> Iterator[None]:
     """One thread where a batch is so small that threads wait for each other longer than they compute.
 
     On the digits two threads are no faster on an idle machine and many times slower on a busy one.

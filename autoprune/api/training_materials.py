@@ -1,0 +1,60 @@
+"""What trainings of candidates need of a search: its recipe, the materials of its runs, their threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+
+from autoprune.config.loading import load_search
+from autoprune.config.schema import Recipe, SearchConfig
+from autoprune.driver.assemble import Prepared
+from autoprune.errors import ConfigError
+from autoprune.retraining.runs import Materials, Run
+from autoprune.retraining.weights import Origins
+
+__all__ = ["materials", "one_thread", "recipe_of", "require_images"]
+
+
+def require_images(config: SearchConfig) -> None:
+    """Raises ConfigError for a search that has no images to train on."""
+    if config.space.model.kind == "module":
+        raise ConfigError(
+            f"search {config.name!r} was over a module in hand: there are no images to train its candidates on.",
+            "Take a search from a launch file, which names model and data.",
+        )
+
+
+def recipe_of(config: SearchConfig, overrides: Sequence[str]) -> Recipe:
+    """The baseline's recipe with the settings given."""
+    if any(text.partition("=")[0].strip() == "seed" for text in overrides):
+        raise ConfigError("the seed of a run is not a setting of the recipe.", "Say how many seeds with --seeds N.")
+    return load_search(config, [f"space.base.recipe.{text}" for text in overrides]).space.base.recipe
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """As a Ray worker of one processor: the same numbers to the bit."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def materials(prepared: Prepared, runs: Sequence[Run]) -> Materials:
+    """The search's base model, ranking and images, for workers that train ``runs``."""
+    assets, data, base = prepared.assets, prepared.dataset, prepared.config.space.base
+    origins = Origins(
+        model=assets.model,
+        num_classes=assets.num_classes,
+        in_channels=assets.in_channels,
+        groups=assets.groups,
+        state=assets.state,
+        ranking=assets.ranking,
+        initial_seed=base.recipe.seed if base.checkpoint is None else None,
+        hypernet=assets.hypernet,
+    )
+    return Materials(origins, data.train, data.search_val, data.open_test(), data.mean, data.std, tuple(runs))
