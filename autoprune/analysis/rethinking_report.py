@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from autoprune.analysis.finite import finite
 from autoprune.analysis.metrics import format_count
 from autoprune.analysis.rethinking import Comparison
 from autoprune.analysis.rethinking_plot import arms_figure
@@ -49,7 +50,7 @@ def write_comparison(comparison: Comparison, folder: Path, *, facts: Mapping[str
     _csv(folder / "runs.csv", _RUNS, run_rows(comparison))
     _csv(folder / "differences.csv", DIFFERENCES, differences(comparison))
     content = {**as_json(comparison), "facts": dict(facts)}
-    (folder / "comparison.json").write_text(json.dumps(_finite(content), indent=2) + "\n", encoding="utf-8")
+    (folder / "comparison.json").write_text(json.dumps(finite(content), indent=2) + "\n", encoding="utf-8")
     _figure(comparison, folder / "arms.png")
     (folder / "report.html").write_text(_page(comparison, facts), encoding="utf-8")
 
@@ -102,7 +103,7 @@ def _csv(path: Path, columns: Sequence[str], content: Sequence[Mapping[str, Any]
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         for row in content:
-            values = (_finite(row[column]) for column in columns)
+            values = (finite(row[column]) for column in columns)
             writer.writerow(["" if value is None else _short(value) for value in values])
 
 
@@ -151,13 +152,3 @@ def _difference_cells(row: Mapping[str, Any]) -> tuple[bool, tuple[str, ...]]:
         f"{row['epochs_ratio']:.2f}",
         f"{row['compute_ratio']:.2f}",
     )
-
-
-def _finite(content: Any) -> Any:
-    if isinstance(content, float):
-        return content if math.isfinite(content) else None
-    if isinstance(content, Mapping):
-        return {str(key): _finite(value) for key, value in content.items()}
-    if isinstance(content, (list, tuple)):
-        return [_finite(value) for value in content]
-    return content

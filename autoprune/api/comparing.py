@@ -185,10 +185,10 @@ def _execute(prepared: Prepared, given: Materials, session: AskTell) -> None:
         from autoprune.executors.ray_tune import RayTuneExecutor
 
         return RayTuneExecutor(executor, given, make_retrainer, math.inf).run(session)
-    from autoprune.api.training_materials import one_thread
     from autoprune.executors.serial import SerialExecutor
+    from autoprune.training.threads import torch_threads
 
-    with one_thread():
+    with torch_threads(1):  # as a Ray worker of one processor: the same numbers to the bit
         return SerialExecutor(lambda: make_retrainer(given), math.inf).run(session)
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-
-import torch
+from collections.abc import Sequence
 
 from autoprune.config.loading import load_search
 from autoprune.config.schema import Recipe, SearchConfig
@@ -14,7 +11,7 @@ from autoprune.errors import ConfigError
 from autoprune.retraining.runs import Materials, Run
 from autoprune.retraining.weights import Origins
 
-__all__ = ["materials", "one_thread", "recipe_of", "require_images"]
+__all__ = ["materials", "recipe_of", "require_images"]
 
 
 def require_images(config: SearchConfig) -> None:
@@ -31,17 +28,6 @@ def recipe_of(config: SearchConfig, overrides: Sequence[str]) -> Recipe:
     if any(text.partition("=")[0].strip() == "seed" for text in overrides):
         raise ConfigError("the seed of a run is not a setting of the recipe.", "Say how many seeds with --seeds N.")
     return load_search(config, [f"space.base.recipe.{text}" for text in overrides]).space.base.recipe
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """As a Ray worker of one processor: the same numbers to the bit."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def materials(prepared: Prepared, runs: Sequence[Run]) -> Materials:

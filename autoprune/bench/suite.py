@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,6 +28,7 @@ from autoprune.driver.assemble import Prepared
 from autoprune.errors import ConfigError, did_you_mean
 from autoprune.models import registry
 from autoprune.training.precision import autocast_dtype
+from autoprune.training.threads import torch_threads
 
 if TYPE_CHECKING:
     from autoprune.protocols import Progress
@@ -114,7 +114,7 @@ def _evaluation(bench: _Bench) -> None:
     """Throughput of calibration and evaluation beside the matrix-multiply peak, all on one thread."""
     dtype = autocast_dtype("auto", "cpu") or torch.float32
     name = str(dtype).removeprefix("torch.")
-    with _one_thread():
+    with torch_threads(1):
         peaks = matmul_gflops(dtype)
         bench.add(row("evaluation", f"matrix multiply, {name}", "GFLOP/s", peaks, note="one thread, 1024 x 1024"))
         for model, label in (("resnet20", "ResNet-20"), ("vgg16_bn", "VGG-16")):
@@ -133,7 +133,7 @@ def _evaluation(bench: _Bench) -> None:
 
 
 def _channels(bench: _Bench) -> None:
-    with _one_thread():
+    with torch_threads(1):
         curve = measure_widths(rounds=bench.effort.width_rounds)
     bench.curve = curve
     bench.add(row("channels", "suggested multiple of widths", "channels", [float(curve.multiple)]))
@@ -149,7 +149,7 @@ def _search(bench: _Bench) -> None:
 
     effort, cluster = bench.effort, RayExecutorConfig()
     began = time.perf_counter()
-    with _one_thread(), connected(cluster):
+    with torch_threads(1), connected(cluster):
         workers = slot_count(cluster)
         session = CountingSession(effort.empty_trials)
         RayTuneExecutor(cluster, {}, EmptyEvaluator, 60.0).run(session)
@@ -192,7 +192,7 @@ def _groups(bench: _Bench) -> None:
         ("ResNet-20", BuiltinModel(name="resnet20"), 32, 10),
         ("ResNet-50", TorchvisionModel(kind="torchvision", name="resnet50"), 224, 1000),
     )
-    with _one_thread():
+    with torch_threads(1):
         for label, config, size, classes in models:
             model = registry.build(config, num_classes=classes, in_channels=3)
             found = measure_compiling(model, size, repeats=_REPEATS if size == 32 else bench.effort.repeats)
@@ -242,13 +242,3 @@ SECTIONS: dict[str, Callable[[_Bench], None]] = {
     "search": _search,
 }
 """Name -> what measures it."""
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from autoprune.analysis.finite import finite
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -82,7 +83,7 @@ def print_text(text: str) -> None:
 
 def print_json(content: object) -> None:
     """JSON that every parser reads: a number that is not finite becomes null."""
-    print_text(json.dumps(_finite(content), indent=2, allow_nan=False))
+    print_text(json.dumps(finite(content), indent=2, allow_nan=False))
 
 
 def print_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
@@ -90,7 +91,7 @@ def print_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(columns)
     for row in rows:
-        cells = (_finite(row.get(column)) for column in columns)
+        cells = (finite(row.get(column)) for column in columns)
         writer.writerow(["" if cell is None else cell for cell in cells])
 
 
@@ -131,13 +132,3 @@ def _draw(table: Table, columns: Sequence[int], console: Console) -> None:
     console.print(drawn)
     if table.caption:
         console.print(Text(table.caption, style="dim"), soft_wrap=True)
-
-
-def _finite(content: Any) -> Any:
-    if isinstance(content, float):
-        return content if math.isfinite(content) else None
-    if isinstance(content, Mapping):
-        return {str(key): _finite(value) for key, value in content.items()}
-    if isinstance(content, (list, tuple)):
-        return [_finite(value) for value in content]
-    return content

@@ -15,6 +15,7 @@ from autoprune.data.dataset import Dataset
 from autoprune.training.cache import TrainedCache
 from autoprune.training.loop import EpochReport, Trainer
 from autoprune.training.pace import Standing
+from autoprune.training.threads import torch_threads
 
 __all__ = ["suited_threads", "train_cached"]
 
@@ -78,10 +79,6 @@ def suited_threads(dataset: Dataset, recipe: Recipe) -> Iterator[None]:
 
     On the digits two threads are no faster on an idle machine and many times slower on a busy one.
     """
-    before = torch.get_num_threads()
-    if recipe.batch_size * math.prod(dataset.image_shape) < _SMALL_BATCH:
-        torch.set_num_threads(1)
-    try:
+    small = recipe.batch_size * math.prod(dataset.image_shape) < _SMALL_BATCH
+    with torch_threads(1 if small else torch.get_num_threads()):
         yield
-    finally:
-        torch.set_num_threads(before)
