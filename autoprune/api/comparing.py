@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,17 +11,16 @@ import numpy as np
 
 from autoprune.api.stores import open_at, store_url
 from autoprune.driver.observers import Silent
-from autoprune.errors import ConfigError, SearchAborted
+from autoprune.errors import ConfigError
 
 if TYPE_CHECKING:
     from autoprune.analysis.rethinking import ArmRuns, Comparison, Subject
     from autoprune.api.comparing_plan import PlannedRun
     from autoprune.config.schema import Recipe, SearchConfig
     from autoprune.driver.assemble import Prepared
-    from autoprune.protocols import AskTell, Progress
+    from autoprune.protocols import Progress
     from autoprune.retraining.arms import Arm
-    from autoprune.retraining.runs import Materials
-    from autoprune.store import Retraining, Store
+    from autoprune.store import Retraining
 
 __all__ = ["CompareResult", "compare"]
 
@@ -73,6 +70,7 @@ def compare(
     """
     from autoprune.analysis.rethinking_report import write_comparison
     from autoprune.api.comparing_plan import choose_trials, plan_runs, subjects_of
+    from autoprune.api.comparing_runs import carry_out, executed_by, output_folder
     from autoprune.api.exporting import require_same
     from autoprune.api.reporting import facts
     from autoprune.api.training_materials import recipe_of
@@ -82,11 +80,11 @@ def compare(
     shown = progress or Silent()
     with open_at(store_url(store)) as opened:
         record = opened.search(name)
-        config = _executed_by(load_search(record.config), executor)
+        config = executed_by(load_search(record.config), executor)
         recipe = recipe_of(config, overrides)
         chosen_arms = _arms(arms, config)
         _check_counts(seeds, with_random)
-        folder = _folder(Path(out) if out is not None else Path(config.output) / name / "compare")
+        folder = output_folder(Path(out) if out is not None else Path(config.output) / name / "compare")
         chosen = choose_trials(opened, record, numbers=trials, where=where, top=top)
         prepared = prepare(config, shown)
         require_same(record, prepared)
@@ -94,22 +92,12 @@ def compare(
         notes: list[str] = []
         subjects = subjects_of(opened, prepared, chosen, with_random=with_random, note=notes.append)
         planned = plan_runs(prepared, subjects, chosen_arms, seeds, recipe)
-        ran, failed = _carry_out(opened, prepared, planned, shown)
+        ran, failed = carry_out(opened, prepared, [item.run for item in planned], shown)
         notes += [f"a run failed and is left out: {reason}" for reason in failed]
         kept = opened.retrainings({item.run.digest for item in planned})
     comparison = _comparison(prepared, subjects, planned, kept, recipe, notes)
     write_comparison(comparison, folder, facts=facts())
     return CompareResult(comparison, folder, ran, len({item.run.digest for item in planned} - kept.keys()))
-
-
-def _executed_by(config: SearchConfig, kind: str | None) -> SearchConfig:
-    from autoprune.api.training_materials import require_images
-    from autoprune.config.schema import RayExecutorConfig, SerialExecutorConfig
-
-    require_images(config)
-    if kind is None or kind == config.executor.kind:
-        return config
-    return config.model_copy(update={"executor": SerialExecutorConfig() if kind == "serial" else RayExecutorConfig()})
 
 
 def _arms(names: Sequence[str], config: SearchConfig) -> list[Arm]:
@@ -126,19 +114,6 @@ def _arms(names: Sequence[str], config: SearchConfig) -> list[Arm]:
     return list(dict.fromkeys(chosen))
 
 
-def _folder(folder: Path) -> Path:
-    """Made now: a folder that cannot be written is said before hours of training."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"the folder {folder} cannot be made: {error.strerror}.", "Give another with --out."
-        ) from None
-    if not os.access(folder, os.W_OK):
-        raise ConfigError(f"the folder {folder} cannot be written.", "Give another with --out.")
-    return folder
-
-
 def _check_counts(seeds: int, with_random: int) -> None:
     if seeds < 2:
         raise ConfigError(
@@ -146,50 +121,6 @@ def _check_counts(seeds: int, with_random: int) -> None:
         )
     if with_random < 0:
         raise ConfigError(f"with_random is {with_random}, expected a number of candidates.", "For example 50.")
-
-
-def _carry_out(
-    opened: Store, prepared: Prepared, planned: Sequence[PlannedRun], progress: Progress
-) -> tuple[int, list[str]]:
-    """Run what the store lacks; how many ended, and why others did not."""
-    from autoprune.api.comparing_session import RunSession
-    from autoprune.api.training_materials import materials
-
-    wanted = list({item.run.digest: item.run for item in planned}.values())
-    kept = opened.retrainings([run.digest for run in wanted])
-    pending = [run for run in wanted if run.digest not in kept]
-    progress.phase("training", sum(run.epochs for run in wanted))
-    progress.advance(
-        f"{len(kept)} of {len(wanted)} runs are in the store", sum(run.epochs for run in wanted if run.digest in kept)
-    )
-    if not pending:
-        return 0, []
-    session = RunSession(opened, prepared.config.name, pending, prepared.config.limits.retries, progress)
-    _execute(prepared, materials(prepared, pending), session)
-    ended = len(opened.retrainings([run.digest for run in pending]))
-    reasons = sorted(set(session.failed.values()))
-    if session.stopped:
-        raise KeyboardInterrupt
-    if not ended and not kept:
-        raise SearchAborted(f"no run could be carried out: {'; '.join(reasons)}.", "Nothing was stored.")
-    return ended, reasons
-
-
-def _execute(prepared: Prepared, given: Materials, session: AskTell) -> None:
-    """On the executor of the search. Trainings have no time limit."""
-    from autoprune.config.schema import RayExecutorConfig
-    from autoprune.retraining.runs import make_retrainer
-
-    executor = prepared.config.executor
-    if isinstance(executor, RayExecutorConfig):
-        from autoprune.executors.ray_tune import RayTuneExecutor
-
-        return RayTuneExecutor(executor, given, make_retrainer, math.inf).run(session)
-    from autoprune.executors.serial import SerialExecutor
-    from autoprune.training.threads import torch_threads
-
-    with torch_threads(1):  # as a Ray worker of one processor: the same numbers to the bit
-        return SerialExecutor(lambda: make_retrainer(given), math.inf).run(session)
 
 
 def _comparison(

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, bindparam, delete, update
 from sqlalchemy.exc import IntegrityError
 
 from autoprune.errors import Conflict, NotFound, StoreError
-from autoprune.store import leases, packs, queries, retrainings
+from autoprune.store import audits, leases, packs, queries, retraining_claims, retrainings
 from autoprune.store.columns import MetricColumns, complete_columns, measured, within
 from autoprune.store.faults import told_to_people
 from autoprune.store.leases import Lease
@@ -147,7 +147,8 @@ class Store:
         with self._writing() as connection:
             row = queries.search_row(connection, name)
             baseline = json.dumps({**json.loads(row.baseline), **values})
-            connection.execute(update(searches).where(searches.c.id == row.id).values(baseline=baseline))
+            changed = {"baseline": baseline, "updated_at": self.now()}
+            connection.execute(update(searches).where(searches.c.id == row.id).values(**changed))
 
     def baseline(self, name: str) -> dict[str, float]:
         """Metrics of the unpruned model, without counting trials as ``search`` does."""
@@ -253,6 +254,7 @@ class Store:
                 connection.execute(_insert_metrics, metric_rows(search_id, number, values, added=True))
             if trial.state is TrialState.COMPLETE:
                 packs.amend(connection, search_id, number, values)
+            connection.execute(update(searches).where(searches.c.id == search_id).values(updated_at=self.now()))
 
     # --- trials: reading -----------------------------------------------------------------------------------------
 
@@ -325,11 +327,40 @@ class Store:
         """Keep the result of a training of one of a search's candidates; one with its digest stays as it is."""
         with self._writing() as connection:
             retrainings.write(connection, name, item, self.now())
+            retraining_claims.drop(connection, item.digest)
 
     def retrainings(self, digests: Collection[str]) -> dict[str, Retraining]:
         """Those of ``digests`` that ended, whichever search they belong to."""
         with self._reading() as connection:
             return retrainings.read(connection, digests)
+
+    def claim_retraining(
+        self, digests: Sequence[str], owner: str, ttl_seconds: float
+    ) -> tuple[str | None, set[str], str]:
+        """See :func:`autoprune.store.retraining_claims.claim_next`; ``owner`` from ``new_owner()``."""
+        with self._writing() as connection:
+            return retraining_claims.claim_next(connection, digests, owner, ttl_seconds, self.now())
+
+    def renew_retrainings(self, owner: str, ttl_seconds: float) -> None:
+        with self._writing() as connection:
+            retraining_claims.renew(connection, owner, ttl_seconds, self.now())
+
+    def release_retrainings(self, owner: str, digest: str | None = None) -> None:
+        """Give one claim back, or all of the owner's, whose process then counts as gone."""
+        if digest is None:
+            leases.give_up(owner)
+        with self._writing() as connection:
+            retraining_claims.release(connection, owner, digest)
+
+    def save_audit(self, name: str, arm: str, content: Mapping[str, Any]) -> None:
+        """Keep what an audit of a search's ranking found, in place of an earlier one by the same arm."""
+        with self._writing() as connection:
+            audits.write(connection, name, arm, content, self.now())
+
+    def audits(self, name: str) -> list[dict[str, Any]]:
+        """The audits of a search, one an arm, the latest first."""
+        with self._reading() as connection:
+            return audits.read(connection, name)
 
     # --- packs ---------------------------------------------------------------------------------------------------
 
