@@ -2,6 +2,7 @@
 
     AutopruneError            exit 1
     |- ConfigError            exit 2    the user's input is wrong: configuration, expression, file, checkpoint
+    |  `- UndefinedScore                a criterion says nothing about a group of channels
     |- NotFound               exit 3    no such search, trial, model
     |- Conflict               exit 3    the name is taken by another configuration, or another driver holds it
     |- StoreError             exit 4    the store cannot be read or written (disk full, read-only, newer schema)
@@ -16,7 +17,8 @@ Every message says what, got, expected; ``hint`` says the next step.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 __all__ = [
     "AutopruneError",
@@ -28,6 +30,7 @@ __all__ = [
     "NothingFeasible",
     "SearchAborted",
     "StoreError",
+    "UndefinedScore",
     "did_you_mean",
 ]
 
@@ -50,6 +53,10 @@ class AutopruneError(Exception):
 class ConfigError(AutopruneError):
     exit_code = 2
     http_status = 422
+
+
+class UndefinedScore(ConfigError):
+    """The message is the reason alone: the end of a sentence that names criterion and group."""
 
 
 class NotFound(AutopruneError):
@@ -75,6 +82,11 @@ class SearchAborted(AutopruneError):
 class NothingFeasible(AutopruneError):
     exit_code = 5
     http_status = 422
+
+    def __init__(self, message: str, hint: str = "", nearest: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message, hint)
+        self.nearest = nearest
+        """``trial``, and ``misses``: a list of ``constraint``, ``metric``, ``value``, ``bound``; None: no trial."""
 
 
 class ExportMismatch(AutopruneError):

@@ -114,17 +114,24 @@ def nothing_feasible(
 ) -> NothingFeasible:
     """Says which of ``ranked`` trials came nearest, and what it misses."""
     budgets = " and ".join(f"'{constraint}'" for constraint in constraints)
-    misses = [
-        _describe(constraint, nearest, baseline)
-        for constraint in constraints
-        if constraint.miss(nearest.metrics, baseline)
-    ]
+    missed = [constraint for constraint in constraints if constraint.miss(nearest.metrics, baseline)]
     return NothingFeasible(
         f"none of {ranked} complete trials meets {budgets}. Nearest: trial {nearest.number} misses "
-        + "; ".join(misses)
+        + "; ".join(_describe(constraint, nearest, baseline) for constraint in missed)
         + ".",
         "Loosen a budget by that much, or search longer with the budgets as constraints.",
+        nearest={"trial": nearest.number, "misses": [_miss(constraint, nearest, baseline) for constraint in missed]},
     )
+
+
+def _miss(constraint: Constraint, trial: Trial, baseline: Mapping[str, float]) -> dict[str, object]:
+    value, bound = trial.metrics.get(constraint.metric, math.nan), constraint.bound(baseline)
+    return {
+        "constraint": str(constraint),
+        "metric": constraint.metric,
+        "value": value if math.isfinite(value) else None,
+        "bound": bound,
+    }
 
 
 def _over(constraint: Constraint, metrics: Mapping[str, np.ndarray], baseline: Mapping[str, float]) -> np.ndarray:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -19,19 +19,39 @@ from autoprune.errors import ConfigError, did_you_mean
 from autoprune.types import Constraint, Objective, SearchRecord, Trial, TrialState
 
 if TYPE_CHECKING:
-    from autoprune.store import MetricColumns, Store
+    from autoprune.store import MetricColumns
 
 __all__ = [
+    "Source",
     "front",
     "history",
+    "own_axes",
     "plot",
     "read_front",
     "read_history",
+    "read_select",
     "report",
+    "require_measured",
     "searches",
     "select",
     "trials",
 ]
+
+
+class Source(Protocol):
+    """What the queries below read of a store, or of something that remembers what it read."""
+
+    def baseline(self, name: str) -> Mapping[str, float]: ...
+
+    def config(self, name: str) -> Mapping[str, Any]: ...
+
+    def metric_columns(self, name: str, names: Collection[str]) -> MetricColumns: ...
+
+    def measured(self, name: str) -> set[str]: ...
+
+    def trial(self, name: str, number: int) -> Trial: ...
+
+    def trials(self, name: str, *, numbers: Collection[int]) -> list[Trial]: ...
 
 
 def searches(store: str | None = None) -> list[SearchRecord]:
@@ -63,12 +83,12 @@ def front(
     Raises NotFound for an unknown search, ConfigError for an expression or a metric that no trial has.
     """
     with open_at(store_url(store), read_only=True) as opened:
-        axes = front_axes(*_axes(opened, name, x, y))
+        axes = front_axes(*own_axes(opened, name, x, y))
         return read_front(opened, name, axes, _constraints(where))
 
 
 def read_front(
-    opened: Store, name: str, axes: tuple[Objective, Objective], constraints: Sequence[Constraint] = ()
+    opened: Source, name: str, axes: tuple[Objective, Objective], constraints: Sequence[Constraint] = ()
 ) -> Front:
     """``front`` from an open store."""
     baseline = opened.baseline(name)
@@ -76,7 +96,7 @@ def read_front(
     found = opened.metric_columns(name, asked)
     members, considered = [], 0
     if found.complete.any():
-        _require_measured(opened, name, asked, found)
+        require_measured(opened, name, asked, found)
         rows, considered = front_rows(found.values, axes, constraints, baseline)
         members = _in_order(opened, name, found.numbers[rows])
     return Front(name, axes[0], axes[1], baseline, tuple(members), considered, tuple(constraints))
@@ -104,16 +124,16 @@ def history(name: str, *, x: str | None = None, y: str | None = None, store: str
     Raises NotFound for an unknown search, ConfigError for a metric that no trial has.
     """
     with open_at(store_url(store), read_only=True) as opened:
-        return read_history(opened, name, front_axes(*_axes(opened, name, x, y)))
+        return read_history(opened, name, front_axes(*own_axes(opened, name, x, y)))
 
 
-def read_history(opened: Store, name: str, objectives: Sequence[Objective]) -> History:
+def read_history(opened: Source, name: str, objectives: Sequence[Objective]) -> History:
     """``history`` from an open store, of one to three objectives."""
     opened.baseline(name)
     asked = [each.metric for each in objectives]
     found = opened.metric_columns(name, asked)
     if found.complete.any():
-        _require_measured(opened, name, asked, found)
+        require_measured(opened, name, asked, found)
     return build_history(name, found.numbers, found.values, objectives)
 
 
@@ -131,24 +151,37 @@ def select(
     Raises NothingFeasible with the nearest miss, NotFound, and ConfigError (also for metrics of the test split:
     choosing by them would make the test images part of the search).
     """
-    if maximize is not None and minimize is not None:
-        raise ConfigError(f"got both maximize {maximize!r} and minimize {minimize!r}; expected one of them.")
     constraints = _constraints(where)
-    named = Objective(minimize, "min") if minimize else Objective(maximize, "max") if maximize else None
-    _refuse_test_metrics([named.metric] if named else [], constraints)
+    objective = _choosing_by(maximize, minimize, constraints)
     with open_at(store_url(store), read_only=True) as opened:
-        objective = named or search_axes(_objectives(opened, name))[1]
-        baseline = opened.baseline(name)
-        asked = [objective.metric, *(item.metric for item in constraints)]
-        found = opened.metric_columns(name, [*asked, "macs"])
-        if not found.complete.any():
-            raise nothing_complete()
-        _require_measured(opened, name, asked, found)
-        choice = choose(found.values, constraints, baseline, objective)
-        trial = opened.trial(name, int(found.numbers[choice.row]))
+        return read_select(opened, name, constraints, objective)
+
+
+def read_select(
+    opened: Source, name: str, constraints: Sequence[Constraint], objective: Objective | None = None
+) -> Selection:
+    """``select`` from an open store; by the search's own quality unless ``objective`` is given."""
+    objective = objective or search_axes(_objectives(opened, name))[1]
+    baseline = opened.baseline(name)
+    asked = [objective.metric, *(item.metric for item in constraints)]
+    found = opened.metric_columns(name, [*asked, "macs"])
+    if not found.complete.any():
+        raise nothing_complete()
+    require_measured(opened, name, asked, found)
+    choice = choose(found.values, constraints, baseline, objective)
+    trial = opened.trial(name, int(found.numbers[choice.row]))
     if not choice.feasible:
         raise nothing_feasible(trial, choice.ranked, constraints, baseline)
     return Selection(search=name, trial=trial, baseline=baseline, considered=int(found.complete.sum()))
+
+
+def _choosing_by(maximize: str | None, minimize: str | None, constraints: Sequence[Constraint]) -> Objective | None:
+    """The objective that a caller names. Raises ConfigError for two of them, and for metrics of the test split."""
+    if maximize is not None and minimize is not None:
+        raise ConfigError(f"got both maximize {maximize!r} and minimize {minimize!r}; expected one of them.")
+    named = Objective(minimize, "min") if minimize else Objective(maximize, "max") if maximize else None
+    _refuse_test_metrics([named.metric] if named else [], constraints)
+    return named
 
 
 def report(name: str, *, store: str | None = None, out: str | Path | None = None) -> Path:
@@ -162,13 +195,13 @@ def report(name: str, *, store: str | None = None, out: str | Path | None = None
     return folder
 
 
-def _require_measured(opened: Store, name: str, asked: Sequence[str], found: MetricColumns) -> None:
+def require_measured(opened: Source, name: str, asked: Sequence[str], found: MetricColumns) -> None:
     """Raise ConfigError for the first metric that no complete trial has; the store is asked only when in doubt."""
     if any(np.isnan(found.values[metric]).all() for metric in asked):
         require_known(asked, opened.measured(name))
 
 
-def _in_order(opened: Store, name: str, numbers: np.ndarray) -> list[Trial]:
+def _in_order(opened: Source, name: str, numbers: np.ndarray) -> list[Trial]:
     by_number = {trial.number: trial for trial in opened.trials(name, numbers=numbers.tolist())}
     return [by_number[number] for number in numbers.tolist()]
 
@@ -177,11 +210,11 @@ def _constraints(where: Sequence[str]) -> list[Constraint]:
     return [constraint for text in where for constraint in parse_constraint(text)]
 
 
-def _objectives(opened: Store, name: str) -> list[Objective]:
+def _objectives(opened: Source, name: str) -> list[Objective]:
     return [parse_objective(text) for text in opened.config(name).get("objectives", ())]
 
 
-def _axes(opened: Store, name: str, x: str | None, y: str | None) -> tuple[str, str]:
+def own_axes(opened: Source, name: str, x: str | None, y: str | None) -> tuple[str, str]:
     """The axes asked for; the search's own where none is named."""
     if x is not None and y is not None:
         return x, y

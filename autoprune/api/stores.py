@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from autoprune.store import Store
 
-__all__ = ["DEFAULT_STORE", "open_at", "store_url"]
+__all__ = ["DEFAULT_STORE", "open_at", "store_file", "store_url"]
 
 DEFAULT_STORE = "sqlite:///results/autoprune.db"
 
@@ -23,3 +24,10 @@ def open_at(url: str, *, read_only: bool = False) -> Store:
     from autoprune.store import open_store
 
     return open_store(url, read_only=read_only)
+
+
+def store_file(url: str) -> Path:
+    """The file of a store. Raises ConfigError for a URL that is none."""
+    from autoprune.store.connect import sqlite_path
+
+    return sqlite_path(url)

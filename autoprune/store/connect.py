@@ -17,7 +17,7 @@ from autoprune.store import tables
 from autoprune.store.faults import os_fault, told_to_people
 from autoprune.store.store import Store
 
-__all__ = ["open_store"]
+__all__ = ["open_store", "sqlite_path"]
 
 BUSY_SECONDS = 30.0
 """How long a statement waits for another process's lock."""
@@ -31,7 +31,7 @@ def open_store(url: str, *, read_only: bool = False) -> Store:
     Raises ConfigError for a URL that is no store, NotFound when there is nothing to read, and StoreError when the
     file or its folder refuse: no permission, damaged, disk full, or written by a newer autoprune.
     """
-    path = _sqlite_path(url)
+    path = sqlite_path(url)
     if read_only:
         engine, version = _open_reading(path)
         return Store(engine, str(path), read_only=True, has_packs=version >= 2)
@@ -45,7 +45,8 @@ def open_store(url: str, *, read_only: bool = False) -> Store:
     return Store(engine, str(path))
 
 
-def _sqlite_path(url: str) -> Path:
+def sqlite_path(url: str) -> Path:
+    """The file that the URL of a store names. Raises ConfigError for one that is no store."""
     try:
         parsed = make_url(url)
     except ArgumentError:

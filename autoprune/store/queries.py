@@ -72,12 +72,20 @@ def trials_of(
     states: Collection[TrialState] | None = None,
     numbers: Collection[int] | None = None,
     limit: int | None = None,
+    after: int | None = None,
+    before: int | None = None,
+    descending: bool = False,
 ) -> list[Trial]:
     """Trials by number, with their metrics: two statements, or two a chunk of ``numbers``.
 
-    ``limit``: no more than so many (of each chunk).
+    ``limit``: no more than so many (of each chunk). ``after`` and ``before`` are numbers that are left out.
     """
-    query = select(trials).where(trials.c.search_id == search_id).order_by(trials.c.number).limit(limit)
+    order = trials.c.number.desc() if descending else trials.c.number
+    query = select(trials).where(trials.c.search_id == search_id).order_by(order).limit(limit)
+    if after is not None:
+        query = query.where(trials.c.number > after)
+    if before is not None:
+        query = query.where(trials.c.number < before)
     if states is not None:
         query = query.where(trials.c.state.in_([state.value for state in states]))
     if numbers is None:
