@@ -19,6 +19,10 @@ __all__ = ["LOW_TAU", "ArmRuns", "Comparison", "Difference", "Subject", "Tau", "
 
 LOW_TAU = 0.5
 """Below this, what the search ranked by said little about final accuracy."""
+_FEWEST = 5
+"""Fewer architectures give no interval: their resamples hardly differ."""
+_ENOUGH = 10
+"""From here on, agreement without an exception is believed."""
 _RESAMPLES = 5000
 _EQUAL = 0.05
 """Compute within this share of each other counts as equal."""
@@ -115,16 +119,22 @@ class Tau:
 
     tau: float
     low: float
+    """NaN with fewer than five architectures, or where all resamples agree."""
     high: float
     n: int
 
     @property
     def warning(self) -> str:
         """Empty where the ranking can be relied on."""
-        if self.n < 4 or not math.isfinite(self.tau):
-            return f"{self.n} architectures are too few to say how well the search's accuracy ranks."
+        if self.n < _FEWEST:
+            few = f"{self.n} architecture{'' if self.n == 1 else 's'} cannot say how well the search's accuracy ranks"
+            return f"{few}; it takes at least {_FEWEST}: 'autoprune audit' samples them from the whole search."
+        if not math.isfinite(self.tau):
+            return f"all of the {self.n} architectures are equal in one of the two, so there is no ranking to compare."
         if self.tau < LOW_TAU:
             return f"tau is below {LOW_TAU:g}: what the search ranked by says little about final accuracy here."
+        if math.isnan(self.low) and self.n < _ENOUGH:
+            return f"{self.n} architectures without an exception give no interval: more of them are needed."
         if self.low < LOW_TAU:
             return f"the interval reaches below {LOW_TAU:g}: more architectures are needed to rely on the ranking."
         return ""
@@ -163,18 +173,20 @@ def kendall(proxy: Sequence[float], final: Sequence[float], *, confidence: float
     n = len(a)
     if n < 2:
         return Tau(math.nan, math.nan, math.nan, n)
+    if n < _FEWEST:
+        return Tau(_tau(a, b), math.nan, math.nan, n)
     rng = np.random.default_rng(0)
     drawn = [_tau(a[rows], b[rows]) for rows in rng.integers(0, n, (1000, n))]
     taus = np.array([value for value in drawn if math.isfinite(value)])
     edge = (1 - confidence) / 2
-    low, high = np.quantile(taus, [edge, 1 - edge]) if len(taus) else (math.nan, math.nan)
+    low, high = np.quantile(taus, [edge, 1 - edge]) if len(np.unique(taus)) > 1 else (math.nan, math.nan)
     return Tau(_tau(a, b), float(low), float(high), n)
 
 
 def _tau(a: np.ndarray, b: np.ndarray) -> float:
     if len(np.unique(a)) < 2 or len(np.unique(b)) < 2:
         return math.nan
-    return float(stats.kendalltau(a, b).statistic)
+    return round(float(stats.kendalltau(a, b).statistic), 12)  # a perfect order is 1 and not nearly 1
 
 
 def _at(runs: ArmRuns, seed: int) -> float:
@@ -195,6 +207,10 @@ class Comparison:
     results: tuple[ArmRuns, ...]
     notes: tuple[str, ...] = ()
     confidence: float = 0.95
+    hypernet_macs: float | None = None
+    """What the hypernetwork's training took, the base model's counted where it began there; None: there is none."""
+    audits: tuple[str, ...] = ()
+    """What audits of the search's ranking found, in sentences."""
 
     @property
     def candidates(self) -> tuple[Subject, ...]:
@@ -205,7 +221,9 @@ class Comparison:
         return [item for item in self.results if item.subject == subject and item.seeds]
 
     def total_macs(self, item: ArmRuns) -> float:
-        """Training MACs with those of the base model, where its weights were used."""
+        """Training MACs with those of the base model or the hypernetwork, where their weights were used."""
+        if item.start == "hypernet" and self.hypernet_macs is not None:
+            return item.training_macs + self.hypernet_macs
         return item.training_macs + (0.0 if item.start == "scratch" else self.base_training_macs)
 
     def compared(self, first: ArmRuns, second: ArmRuns) -> Difference:

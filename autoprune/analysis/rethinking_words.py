@@ -181,9 +181,14 @@ def audit(comparison: Comparison) -> str:
     tau = comparison.tau
     if not math.isfinite(tau.tau):
         return tau.warning
+    interval = (
+        f"{100 * comparison.confidence:.0f} % interval {tau.low:.2f} to {tau.high:.2f}, "
+        if math.isfinite(tau.low)
+        else ""
+    )
     text = (
         f"Kendall's tau between the search's accuracy and final test accuracy ({comparison.audit_arm}): {tau.tau:.2f}, "
-        f"{100 * comparison.confidence:.0f} % interval {tau.low:.2f} to {tau.high:.2f}, {tau.n} architectures."
+        f"{interval}{tau.n} architectures of several sizes, which were not sampled from the search's ranking."
     )
     return f"{text} Warning: {tau.warning}" if tau.warning else text
 
@@ -191,6 +196,7 @@ def audit(comparison: Comparison) -> str:
 def conventions(comparison: Comparison) -> list[str]:
     """What the numbers mean, for every output."""
     base = format_count(comparison.base_training_macs)
+    hypernet = "" if comparison.hypernet_macs is None else f" {_hypernet(comparison.hypernet_macs)}"
     return [
         "Accuracies are of the last epoch; test images were opened once a run, after it, and decided nothing: what was "
         "chosen was chosen by search-val. Means +- standard deviations of a single run over "
@@ -199,5 +205,12 @@ def conventions(comparison: Comparison) -> list[str]:
         "All inheriting runs start from one base model: their spread is that of their training, not of the base's.",
         "Training MACs are 3 x the MACs of a forward pass (convolutions and linear layers) x images x epochs; scoring "
         f"is not counted. The base model's training took {base} ({comparison.base_epochs} epochs); 'total' adds it to "
-        "arms that need it: those that start from its weights, or from its initial ones by its ranking.",
+        f"arms that need it: those that start from its weights, or from its initial ones by its ranking.{hypernet}",
     ]
+
+
+def _hypernet(macs: float) -> str:
+    return (
+        f"To the arm hypernet it adds what the hypernetwork took ({format_count(macs)}, the base model's training "
+        "counted where it began there), although all candidates share it."
+    )

@@ -132,8 +132,7 @@ def _comparison(
     notes: Sequence[str],
 ) -> Comparison:
     from autoprune.analysis.rethinking import Comparison
-    from autoprune.retraining.arms import training_macs
-    from autoprune.retraining.runs import images_per_epoch
+    from autoprune.api.comparing_compute import base_training_macs, hypernet_training_macs
 
     base, full = prepared.config.space.base, prepared.space.cost.baseline["macs"]
     images = len(prepared.dataset.train)
@@ -142,17 +141,16 @@ def _comparison(
         notes = [*notes, f"the base model was trained by another recipe (different here: {', '.join(changed)})."]
     if base.checkpoint is not None:
         notes = [*notes, "the base model came from a checkpoint; its training is counted as base.recipe describes it."]
-    if any(item.run.start == "hypernet" for item in planned):
-        notes = [*notes, "the hypernetwork's own training is not counted in the MACs of its arm."]
     return Comparison(
         search=prepared.config.name,
         dense_macs=full,
-        base_training_macs=training_macs(full, images_per_epoch(images, base.recipe), base.recipe.epochs),
+        base_training_macs=base_training_macs(prepared),
         base_epochs=base.recipe.epochs,
         seeds=tuple(dict.fromkeys(item.seed for item in planned)),
         subjects=tuple(subjects),
         results=tuple(_results(subjects, planned, kept, images)),
         notes=tuple(notes),
+        hypernet_macs=hypernet_training_macs(prepared),
     )
 
 

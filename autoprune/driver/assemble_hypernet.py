@@ -20,7 +20,7 @@ from autoprune.space.space import SearchSpace
 from autoprune.training.base import BaseModel
 from autoprune.types import Candidate
 
-__all__ = ["check_hypernet", "trained_hypernet"]
+__all__ = ["check_hypernet", "drawing", "trained_hypernet"]
 
 
 def check_hypernet(config: SearchConfig, space: SearchSpace, network: Callable[[], nn.Module]) -> None:
@@ -47,7 +47,7 @@ def trained_hypernet(
     if not isinstance(weights, HypernetWeights):
         return None
     decoder = Decoder(space, ())
-    task = Task(config.space, weights, space, dataset, base, _drawing(space, decoder), _middle(space, decoder))
+    task = Task(config.space, weights, space, dataset, base, drawing(space, decoder), _middle(space, decoder))
     training = weights.checkpoint is None and not is_cached(task)
     progress.phase("hypernet", hypernet_recipe(config.space, weights).epochs if training else None)
     if training:
@@ -57,7 +57,7 @@ def trained_hypernet(
     return hypernet(task, on_epoch=shown.on_epoch, on_step=shown.on_step)
 
 
-def _drawing(space: SearchSpace, decoder: Decoder) -> Draw:
+def drawing(space: SearchSpace, decoder: Decoder) -> Draw:
     """As random search draws: proportions, and the share of the reachable MACs, each uniform."""
     aim = Aim(decoder, ())
     return lambda seed, step: draw(space, aim, np.random.default_rng((seed, step)))

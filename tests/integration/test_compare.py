@@ -16,7 +16,12 @@ import numpy as np
 import pytest
 
 from autoprune import api
+from autoprune.api.comparing_compute import hypernet_training_macs
 from autoprune.cli.main import main
+from autoprune.config.loading import load_search
+from autoprune.driver.assemble import prepare
+from autoprune.driver.observers import Silent
+from autoprune.hypernet.training import HypernetTrainer
 from autoprune.retraining.runs import RUN, Retrainer
 from autoprune.types import Candidate, Measurement
 
@@ -122,6 +127,31 @@ def test_accidents_are_repeated_and_then_left_out(searched: Path, monkeypatch: p
     assert any("the machine went away" in note for note in result.comparison.notes)
     monkeypatch.setattr(Retrainer, "evaluate", evaluate)
     assert api.compare("small", trials=[5], **quick).missing == 0
+
+
+def test_the_hypernetworks_own_training_is_counted(
+    workplace: Path, launch: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against the widths that its steps had: their MACs, and its generators' products once a step."""
+    before, seen = HypernetTrainer._before, []
+
+    def watched(self: HypernetTrainer, step: int) -> None:
+        before(self, step)
+        seen.append(self.model.widths)
+
+    monkeypatch.setattr(HypernetTrainer, "_before", watched)
+    weights = {"kind": "hypernet", "hidden": 5, "rank": 2, "recipe": {"epochs": 2, "seed": 11}}
+    config = load_search({**launch, "evaluator": {**launch["evaluator"], "weights": weights}})
+    prepared = prepare(config, Silent())
+    images = len(prepared.dataset.train) // 64 * 64
+    assert len(seen) == 2 * images // 64
+    costs = [prepared.space.cost.measure(widths) for widths in seen]
+    products = sum(64 * cost["macs"] + 5 * 2 * cost["params"] for cost in costs)
+    base = 3 * prepared.space.cost.baseline["macs"] * images * 6
+    assert hypernet_training_macs(prepared) == pytest.approx(3 * products + base)
+    random = {**weights, "init": "random"}
+    prepared = prepare(load_search({**launch, "evaluator": {**launch["evaluator"], "weights": random}}), Silent())
+    assert hypernet_training_macs(prepared) == pytest.approx(3 * products)
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:

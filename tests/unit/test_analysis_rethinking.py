@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -76,21 +77,33 @@ def test_the_t_interval_covers():
 
 
 def test_kendall_by_hand():
-    """Of six pairs five agree: (5 - 1) / 6."""
-    found = kendall([1, 2, 3, 4], [1, 3, 2, 4])
-    assert found.tau == pytest.approx(4 / 6)
-    assert found.n == 4
+    """Of ten pairs nine agree: (9 - 1) / 10."""
+    found = kendall([1, 2, 3, 4, 5], [1, 3, 2, 4, 5])
+    assert found.tau == pytest.approx(0.8)
+    assert found.n == 5
     assert -1 <= found.low <= found.tau <= found.high <= 1
     assert kendall([1, 2, math.nan], [1, 2, 3]).n == 2
     assert math.isnan(kendall([1, 1, 1], [1, 2, 3]).tau)
 
 
+@pytest.mark.parametrize("n", [2, 3, 4, 5, 40])
+def test_no_interval_where_resamples_cannot_differ(n):
+    """Few architectures, or a perfect order: the bootstrap would say 1.00 to 1.00."""
+    found = kendall(range(n), range(n))
+    assert found.tau == 1
+    assert math.isnan(found.low)
+    assert math.isnan(found.high)
+
+
 @pytest.mark.parametrize(
     ("proxy", "final", "words"),
     [
-        ([1, 2], [1, 2], "too few"),
+        ([1], [1], "1 architecture cannot"),
+        ([1, 2], [1, 2], "takes at least 5: 'autoprune audit'"),
+        ([1, 1, 1, 1, 1], [1, 2, 3, 4, 5], "all of the 5"),
+        ([1, 2, 3, 4, 5], [1, 2, 3, 4, 5], "without an exception"),
         ([1, 2, 3, 4, 5], [5, 4, 3, 2, 1], "says little"),
-        ([1, 2, 3, 4], [1, 3, 2, 4], "more architectures"),
+        ([1, 2, 3, 4, 5], [1, 3, 2, 4, 5], "more architectures"),
         (list(range(40)), list(range(40)), ""),
     ],
 )
@@ -169,6 +182,10 @@ def test_a_hypernetworks_weights_are_judged():
     item = comparison([made, runs("scratch_e", LEVEL, start="scratch")])
     assert "the hypernetwork's weights lose to new ones by 0.50 +- 0.20 points" in verdicts(item)[0]
     assert item.total_macs(made) == 300.0
+    counted = replace(item, hypernet_macs=450.0)
+    assert counted.total_macs(made) == 550.0, "its own training, and the base model's before it"
+    assert [counted.total_macs(other) for other in counted.of("trial 1")[1:]] == [100.0]
+    assert any("what the hypernetwork took (450" in text for text in conventions(counted))
 
 
 def test_compute_counts_the_base_model_where_its_weights_are_used():
@@ -181,11 +198,12 @@ def test_compute_counts_the_base_model_where_its_weights_are_used():
 
 
 def test_what_the_search_ranked_by_is_audited():
-    subjects = tuple(subject(f"trial {n}", proxy=0.1 * n, widths={"a": n}) for n in range(1, 6))
-    found = [runs("scratch_e", [0.9 - 0.1 * n] * 2, subject=f"trial {n}", start="scratch") for n in range(1, 6)]
+    subjects = tuple(subject(f"trial {n}", proxy=0.1 * n, widths={"a": n}) for n in range(1, 11))
+    found = [runs("scratch_e", [0.9 - 0.05 * n] * 2, subject=f"trial {n}", start="scratch") for n in range(1, 11)]
     item = comparison(found, subjects)
     assert item.tau.tau == pytest.approx(-1.0)
     assert "Warning: tau is below 0.5" in audit(item)
+    assert "interval" not in audit(comparison(found[:2], subjects)).split("Warning")[0]
 
 
 def test_files(tmp_path):
