@@ -13,7 +13,18 @@ if TYPE_CHECKING:
 
     from autoprune.types import ChannelGroup
 
-__all__ = ["AskTell", "Controller", "Criterion", "Evaluator", "Executor", "Observer", "Progress", "WeightSource"]
+__all__ = [
+    "AskTell",
+    "Controller",
+    "Criterion",
+    "Evaluator",
+    "Executor",
+    "KnownStatistics",
+    "Observer",
+    "Progress",
+    "Statistic",
+    "WeightSource",
+]
 
 
 class Controller(Protocol):
@@ -61,13 +72,43 @@ class WeightSource(Protocol):
     def build(self, candidate: Candidate) -> nn.Module: ...
 
 
+class Statistic(Protocol):
+    """Something to know about the channels of groups that takes examples. Hashable: equal ones are collected once."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def labels(self) -> bool:
+        """Whether the examples need labels."""
+        ...
+
+
+class KnownStatistics(Protocol):
+    """What a calibration pass found out (``pruning.statistics.Statistics``)."""
+
+    def of(self, statistic: Statistic, group: ChannelGroup) -> Any:
+        """Raises UndefinedScore where it has no meaning for the group, KeyError when it was not collected."""
+        ...
+
+
 class Criterion(Protocol):
     """Scores the channels of a group; larger = keep."""
 
     name: str
 
-    def score(self, group: ChannelGroup, tensors: Mapping[str, Any]) -> np.ndarray:
-        """Shape (units,), float64. ``tensors`` is the base model's state_dict."""
+    @property
+    def needs(self) -> frozenset[Statistic]:
+        """Statistics that it reads; empty: the weights are enough."""
+        ...
+
+    def score(
+        self, group: ChannelGroup, tensors: Mapping[str, Any], statistics: KnownStatistics | None = None
+    ) -> np.ndarray:
+        """Shape (units,), float64. ``tensors``: the base model's, by name; ``statistics``: what it needs, no more.
+
+        Raises UndefinedScore where the criterion has no meaning for the group.
+        """
         ...
 
 

@@ -1,34 +1,89 @@
-"""Which channels survive: an order per group, computed once; a candidate only says how many of it to keep."""
+"""Which channels survive: scores and an order per group, computed once; a candidate only says how many to keep."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from torch import nn
 
-from autoprune.errors import ConfigError, did_you_mean
+from autoprune.errors import ConfigError, UndefinedScore, did_you_mean
 from autoprune.protocols import Criterion
 from autoprune.pruning.standardised import effective_weights
+from autoprune.pruning.statistics.base import Statistics
 from autoprune.types import Candidate, ChannelGroup
 
-__all__ = ["keep", "rank"]
+__all__ = ["Scores", "keep", "order", "rank", "scores"]
 
 
-def rank(model: nn.Module, groups: Sequence[ChannelGroup], criterion: Criterion) -> dict[str, np.ndarray]:
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """What a criterion says of every unit."""
+
+    values: Mapping[str, np.ndarray]
+    """Group -> (units,) float64, larger = keep."""
+    replaced: Mapping[str, str] = field(default_factory=dict)
+    """Groups that the criterion says nothing about, and why: another one scored them, on a scale of its own."""
+
+
+def scores(
+    model: nn.Module,
+    groups: Sequence[ChannelGroup],
+    criterion: Criterion,
+    statistics: Statistics | None = None,
+    *,
+    fallback: Criterion | None = None,
+) -> Scores:
+    """Scores of every group's units, each group on the criterion's own scale.
+
+    ``statistics`` must hold what the criterion needs (``statistics.collect``). Groups for which it is undefined are
+    scored by ``fallback``, which reads the weights alone. Raises ConfigError that names the group where there is none.
+    """
+    given = statistics or Statistics({})
+    if missing := given.missing(criterion.needs):
+        raise ValueError(f"{criterion.name} needs statistics that were not collected: {', '.join(missing)}")
+    known = given.only(criterion.needs)
+    tensors = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers())}
+    tensors.update(effective_weights(model))
+    values: dict[str, np.ndarray] = {}
+    replaced: dict[str, str] = {}
+    for group in groups:
+        try:
+            found, by = criterion.score(group, tensors, known), criterion
+        except UndefinedScore as undefined:
+            if fallback is None:
+                raise ConfigError(
+                    f"criterion {criterion.name!r} is undefined for group {group.name!r}: {undefined.message}.",
+                    "Give it a fallback such as group_l2, or choose a criterion that reads the weights alone.",
+                ) from None
+            replaced[group.name] = f"{criterion.name} is undefined ({undefined.message}), {fallback.name} ranks it"
+            found, by = fallback.score(group, tensors), fallback
+        values[group.name] = np.asarray(found, dtype=np.float64)
+        if values[group.name].shape != (group.units,):
+            shape = values[group.name].shape
+            raise ValueError(f"{by.name} must give {group.units} scores for {group.name}, got {shape}")
+    return Scores(values, replaced)
+
+
+def order(values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Unit indices of each group, best first: name -> (units,) int64.
 
     Equal scores keep the order of the channels; units whose score is NaN come last.
     """
-    tensors = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers())}
-    tensors.update(effective_weights(model))
-    order = {}
-    for group in groups:
-        scores = np.asarray(criterion.score(group, tensors), dtype=np.float64)
-        if scores.shape != (group.units,):
-            raise ValueError(f"{criterion.name} must give {group.units} scores for {group.name}, got {scores.shape}")
-        order[group.name] = np.argsort(-scores, kind="stable")
-    return order
+    return {name: np.argsort(-each, kind="stable") for name, each in values.items()}
+
+
+def rank(
+    model: nn.Module,
+    groups: Sequence[ChannelGroup],
+    criterion: Criterion,
+    statistics: Statistics | None = None,
+    *,
+    fallback: Criterion | None = None,
+) -> dict[str, np.ndarray]:
+    """The :func:`order` of the :func:`scores`."""
+    return order(scores(model, groups, criterion, statistics, fallback=fallback).values)
 
 
 def keep(

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from autoprune.protocols import KnownStatistics, Statistic
 from autoprune.types import ChannelGroup, Slice
 
 __all__ = ["GroupNormCriterion", "slice_norms"]
@@ -27,8 +28,11 @@ class GroupNormCriterion:
 
     name: str
     power: int
+    needs: frozenset[Statistic] = frozenset()
 
-    def score(self, group: ChannelGroup, tensors: Mapping[str, Any]) -> np.ndarray:
+    def score(
+        self, group: ChannelGroup, tensors: Mapping[str, Any], statistics: KnownStatistics | None = None
+    ) -> np.ndarray:
         """Shape (units,), float64, 1 on average. A layer whose weights are all zero has no say.
 
         Raises ValueError for a group without producing or consuming layers.

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from autoprune.protocols import KnownStatistics, Statistic
 from autoprune.pruning.criteria.group_norm import slice_norms
 from autoprune.types import ChannelGroup
 
@@ -26,8 +27,11 @@ class MagnitudeCriterion:
 
     name: str
     power: int
+    needs: frozenset[Statistic] = frozenset()
 
-    def score(self, group: ChannelGroup, tensors: Mapping[str, Any]) -> np.ndarray:
+    def score(
+        self, group: ChannelGroup, tensors: Mapping[str, Any], statistics: KnownStatistics | None = None
+    ) -> np.ndarray:
         """Shape (units,), float64. Raises ValueError for a group without a producing layer."""
         scores = []
         for member in group.members:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from autoprune.protocols import KnownStatistics, Statistic
 from autoprune.types import ChannelGroup
 
 __all__ = ["RandomCriterion"]
@@ -23,8 +24,11 @@ class RandomCriterion:
 
     seed: int = 0
     name: str = "random"
+    needs: frozenset[Statistic] = frozenset()
 
-    def score(self, group: ChannelGroup, tensors: Mapping[str, Any]) -> np.ndarray:
+    def score(
+        self, group: ChannelGroup, tensors: Mapping[str, Any], statistics: KnownStatistics | None = None
+    ) -> np.ndarray:
         """Shape (units,), float64, in [0, 1)."""
         digest = hashlib.sha256(group.name.encode()).digest()
         return np.random.default_rng((self.seed, int.from_bytes(digest[:8], "big"))).random(group.units)

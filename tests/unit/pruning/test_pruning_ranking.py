@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from autoprune.errors import ConfigError
+from autoprune.protocols import KnownStatistics, Statistic
 from autoprune.pruning import criteria
 from autoprune.pruning.ranking import keep, rank
 from autoprune.types import Candidate, ChannelGroup, Slice
@@ -31,8 +32,11 @@ def single(parameter: str = "w", role: str = "producer", dim: int = 0) -> Slice:
 class Fixed:
     scores: list[float]
     name: str = "fixed"
+    needs: frozenset[Statistic] = frozenset()
 
-    def score(self, group: ChannelGroup, tensors: Mapping[str, Any]) -> np.ndarray:
+    def score(
+        self, group: ChannelGroup, tensors: Mapping[str, Any], statistics: KnownStatistics | None = None
+    ) -> np.ndarray:
         return np.array(self.scores)
 
 
