@@ -1,7 +1,8 @@
 """How many units each group keeps, and which: equal shares, a threshold, or one ranking over all groups.
 
-Rounding is here and nowhere else. A share of a group is rounded half up; the floor of a group (at least one unit) is
-never gone below; a budget is met by the first choice, in the order of removal, that is not above it.
+Rounding is here and nowhere else. Of a group that loses a share, what stays is rounded down, which gives the published
+networks of Li et al. to the unit; the floor of a group (at least one unit) is never gone below; a budget is met by the
+first choice, in the order of removal, that is not above it.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ __all__ = ["Choices", "Removal", "best_units", "beyond", "global_removal", "remo
 
 
 def removed_units(units: int, share: float, floor: int = 1) -> int:
-    """``share`` of the units, rounded half up, but leaving ``floor`` of them.
+    """How many leave when ``share`` of the units is to go: rounded up, but leaving ``floor`` of them.
 
     >>> removed_units(10, 0.1), removed_units(15, 0.5), removed_units(4, 1.0)
     (1, 8, 3)
     """
-    return max(0, min(units - floor, math.floor(share * units + 0.5)))
+    return max(0, min(units - floor, math.ceil(share * units - 1e-9)))
 
 
 def best_units(scores: np.ndarray, count: int) -> np.ndarray:
@@ -66,8 +67,8 @@ class Choices:
     def uniform(self) -> dict[str, int]:
         """The same share taken from every group: the smallest that the budget allows."""
         full = [each[-1] for each in self.allowed.values()]
-        # shares at which some group loses one more unit; the last one takes every group to its floor
-        shares = sorted({0.0, *((k - 0.5) / units for units in full for k in range(1, units + 1)), 1.0})
+        # up to each of these no group loses one more unit; the last one takes every group to its floor
+        shares = sorted({k / units for units in full for k in range(units + 1)})
 
         def at(position: int) -> list[int]:
             return self.snapped([units - removed_units(units, shares[position]) for units in full])

@@ -62,8 +62,10 @@ def test_the_penalty_is_taken_from_normalised_scores() -> None:
     np.testing.assert_allclose(scores["dear"] - out["dear"], 0.1)
 
 
-@pytest.mark.parametrize(("units", "share", "gone"), [(10, 0.1, 1), (5, 0.5, 3), (7, 0.5, 4), (3, 1.0, 2), (1, 0.9, 0)])
-def test_shares_are_rounded_half_up_and_leave_the_floor(units: int, share: float, gone: int) -> None:
+@pytest.mark.parametrize(
+    ("units", "share", "gone"), [(10, 0.1, 1), (64, 0.1, 7), (10, 0.7, 7), (3, 1.0, 2), (1, 0.9, 0)]
+)
+def test_what_a_share_leaves_is_rounded_down_but_never_below_the_floor(units: int, share: float, gone: int) -> None:
     assert removed_units(units, share) == gone
 
 
