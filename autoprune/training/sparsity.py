@@ -7,8 +7,9 @@ Geometric Median", CVPR 2019, runs with another choice of filters.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -19,10 +20,10 @@ from autoprune.config.recipes import Recipe
 from autoprune.data.dataset import Dataset
 from autoprune.training.loop import Trainer
 
-__all__ = ["FilterZeroing", "Places", "SparseScales", "ZeroingTrainer", "l1_pull", "scales"]
+__all__ = ["Chosen", "FilterZeroing", "SparseScales", "ZeroingTrainer", "l1_pull", "scales"]
 
-Places = Mapping[str, Tensor]
-"""Parameter or buffer -> positions along its first dimension, (n,) int64."""
+_Place = tuple[str, int, Tensor]
+"""Parameter or buffer, dimension, positions along it (n,) int64."""
 
 
 def scales(model: nn.Module) -> list[nn.Parameter]:
@@ -73,22 +74,28 @@ class SparseScales(Trainer):
             return super()._step(images, labels, step)
 
 
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """What is to be zero."""
+
+    units: Mapping[str, Tensor] = field(default_factory=dict)
+    """Group -> units, ascending (n,) int64."""
+    filters: Sequence[_Place] = ()
+    """What makes these channels."""
+    constants: Sequence[_Place] = ()
+    """What lets a zeroed channel still emit a constant: biases, and BatchNorm's bias and running mean."""
+
+
 class FilterZeroing:
-    """Sets chosen filters of a model to zero, in place.
+    """Sets filters of a model to zero, in place; ``choose`` says which, from the model as it stands."""
 
-    ``choose`` says which, from the model as it stands: the filters proper (what makes the channels), and the places
-    that would let a zeroed channel still emit a constant (BatchNorm's bias and running mean).
-    """
-
-    def __init__(self, choose: Callable[[nn.Module], tuple[Places, Places]]) -> None:
+    def __init__(self, choose: Callable[[nn.Module], Chosen]) -> None:
         self._choose = choose
-        self.filters: dict[str, Tensor] = {}
-        self.constants: dict[str, Tensor] = {}
+        self.chosen = Chosen()
 
     def choose(self, model: nn.Module) -> None:
         """Choose anew; nothing is set to zero yet."""
-        filters, constants = self._choose(model)
-        self.filters, self.constants = dict(filters), dict(constants)
+        self.chosen = self._choose(model)
 
     def apply(self, model: nn.Module, optimizer: torch.optim.Optimizer | None = None, *, silent: bool = True) -> None:
         """Zero the filters and, if ``silent``, the constants, so that cutting the channels changes nothing.
@@ -96,15 +103,14 @@ class FilterZeroing:
         With an ``optimizer`` its momentum for them is forgotten too: it would move them without any gradient.
         """
         tensors = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers())}
-        places = [*self.filters.items(), *(self.constants.items() if silent else ())]
         with torch.no_grad():
-            for name, positions in places:
+            for name, dim, positions in (*self.chosen.filters, *(self.chosen.constants if silent else ())):
                 tensor = tensors[name]
                 at = positions.to(tensor.device)
-                tensor.index_fill_(0, at, 0.0)
+                tensor.index_fill_(dim, at, 0.0)
                 momentum = optimizer.state.get(tensor, {}).get("momentum_buffer") if optimizer else None
                 if momentum is not None:
-                    momentum.index_fill_(0, at, 0.0)
+                    momentum.index_fill_(dim, at, 0.0)
 
 
 class ZeroingTrainer(Trainer):
@@ -131,11 +137,12 @@ class ZeroingTrainer(Trainer):
             self._zero()
 
     def state(self) -> dict[str, Any]:
-        return {**super().state(), "zeroed": [self._zeroing.filters, self._zeroing.constants]}
+        chosen = self._zeroing.chosen
+        return {**super().state(), "zeroed": [dict(chosen.units), list(chosen.filters), list(chosen.constants)]}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         super().load_state(state)
-        self._zeroing.filters, self._zeroing.constants = map(dict, state["zeroed"])
+        self._zeroing.chosen = Chosen(*state["zeroed"])
 
     def _train_epoch(self) -> tuple[float, float]:
         trained = super()._train_epoch()

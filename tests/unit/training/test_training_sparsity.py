@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from autoprune.config.recipes import Recipe
 from autoprune.data.dataset import Dataset, Split
 from autoprune.models.checkpoint import state_digest
-from autoprune.training.sparsity import FilterZeroing, SparseScales, ZeroingTrainer, l1_pull, scales
+from autoprune.training.sparsity import Chosen, FilterZeroing, SparseScales, ZeroingTrainer, l1_pull, scales
 
 
 def net() -> nn.Sequential:
@@ -39,11 +39,11 @@ def recipe(**settings: object) -> Recipe:
     return Recipe(**{"epochs": 1, "batch_size": 16, "lr": 0.1, "augment": "none", "dtype": "float32", **settings})
 
 
-def smallest(model: nn.Module) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+def smallest(model: nn.Module) -> Chosen:
     """The three filters of the least L2 norm; BatchNorm's constants behind them."""
     norms = model[0].weight.detach().flatten(1).norm(dim=1)
     chosen = torch.argsort(norms)[:3]
-    return {"0.weight": chosen}, {"1.bias": chosen, "1.running_mean": chosen}
+    return Chosen({"0": chosen}, [("0.weight", 0, chosen)], [("1.bias", 0, chosen), ("1.running_mean", 0, chosen)])
 
 
 # --- slimming --------------------------------------------------------------------------------------------------------
