@@ -24,6 +24,7 @@ from autoprune.config.controllers import (
 )
 from autoprune.config.evaluation import EvaluatorConfig, HypernetWeights, InheritWeights, with_weights
 from autoprune.config.expressions import parse_constraint, parse_objective
+from autoprune.config.fidelity import CalibrateFidelity, FidelityConfig, FinetuneFidelity, RacingConfig, check_stopping
 from autoprune.config.latency import LatencyConfig
 from autoprune.config.recipes import Recipe
 from autoprune.config.strict import Strict as _Strict
@@ -34,6 +35,7 @@ __all__ = [
     "AmcControllerConfig",
     "BaseConfig",
     "BuiltinModel",
+    "CalibrateFidelity",
     "ControllerConfig",
     "DataConfig",
     "DigitsData",
@@ -43,6 +45,7 @@ __all__ = [
     "ExecutorConfig",
     "FileData",
     "FileModel",
+    "FinetuneFidelity",
     "FunctionData",
     "HypernetWeights",
     "ImageFolderData",
@@ -254,19 +257,6 @@ class LimitsConfig(_Strict):
     """How often a trial is run again after an accident before it is FAILED."""
 
 
-_KNOWN_COSTS = ("macs", "flops", "params", "keep_ratio", "weight_bytes", "peak_activation_bytes")
-"""Functions of the widths alone."""
-
-
-class RacingConfig(_Strict):
-    """Stop a trial once the validation images seen so far show that it cannot reach the current front."""
-
-    confidence: float = Field(0.99, ge=0.5, lt=1)
-    """A trial that would have reached the front is stopped with probability ``1 - confidence`` at most."""
-    min_images: int = Field(200, ge=1)
-    """Validation images that every trial is scored on."""
-
-
 class SearchConfig(_Strict):
     """A launch file: one search."""
 
@@ -278,6 +268,8 @@ class SearchConfig(_Strict):
     """Where no cost is an objective, proposals fill [bound * (1 - tolerance), bound] of each bounded metric."""
     controller: ControllerConfig = OptunaControllerConfig()
     evaluator: EvaluatorConfig = EvaluatorConfig()
+    fidelity: FidelityConfig = CalibrateFidelity()
+    """``calibrate``, or ``{epochs: 4, lr: 0.01}``: every trial is fine-tuned so long, unless ASHA stops it."""
     racing: RacingConfig | None = None
     """``{}`` turns it on with its defaults. Stopped trials have estimates and never enter a front."""
     latency: LatencyConfig | None = None
@@ -315,15 +307,8 @@ class SearchConfig(_Strict):
         return value
 
     @model_validator(mode="after")
-    def _races_on_top1(self) -> SearchConfig:
-        rest = [text for text in self.objectives if text.split() != ["top1", "max"]]
-        known = _KNOWN_COSTS if self.latency is None else (*_KNOWN_COSTS, "latency_ms")
-        measured = [text for text in rest if text.split()[0] not in known]
-        if self.racing is not None and (measured or len(rest) == len(self.objectives)):
-            raise ValueError(
-                "racing needs the objective 'top1 max', and beside it none but costs that are known beforehand "
-                f"({', '.join(known)}), got {', '.join(self.objectives)}"
-            )
+    def _stops_by_top1(self) -> SearchConfig:
+        check_stopping(self.fidelity, self.racing, self.objectives, latency=self.latency is not None)
         return self
 
     @model_validator(mode="after")
@@ -331,6 +316,11 @@ class SearchConfig(_Strict):
         if isinstance(self.evaluator.weights, HypernetWeights) and isinstance(self.space.data, FunctionData):
             raise ValueError(
                 "weights of a hypernetwork need a data set to train it on; a search over a module in hand has none"
+            )
+        if isinstance(self.fidelity, FinetuneFidelity) and isinstance(self.space.data, FunctionData):
+            raise ValueError(
+                "'fidelity: finetune' needs a data set to train on; a search over a module in hand has none: "
+                "train inside its metric function instead"
             )
         return self
 
@@ -352,6 +342,8 @@ class SearchConfig(_Strict):
         for key in ("racing", "latency"):  # searches from before there were these keep their digest
             if content[key] is None:
                 del content[key]
+        if isinstance(self.fidelity, CalibrateFidelity):
+            del content["fidelity"]
         return _digest(content)
 
     def evaluation_digest(self) -> str:
@@ -360,6 +352,8 @@ class SearchConfig(_Strict):
         del content["space"]["rules"]
         for key in ("root", "download"):
             content["space"]["data"].pop(key, None)
+        if isinstance(self.fidelity, FinetuneFidelity):
+            content["fidelity"] = self.fidelity.measured()
         return _digest(content)
 
 

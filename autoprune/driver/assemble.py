@@ -19,13 +19,14 @@ from autoprune.controllers import registry as controllers
 from autoprune.data import sources
 from autoprune.data.dataset import Dataset, Split
 from autoprune.data.shapes import shape_and_classes
+from autoprune.driver.assemble_finetune import evaluator_maker, finetuning
 from autoprune.driver.assemble_hypernet import check_hypernet, trained_hypernet
 from autoprune.driver.assemble_latency import with_latency
 from autoprune.driver.assemble_memory import with_memory
 from autoprune.driver.training_shown import TrainingShown
 from autoprune.errors import SearchAborted
 from autoprune.evaluators.assets import Assets
-from autoprune.evaluators.evaluator import PruneEvaluator, make_evaluator
+from autoprune.evaluators.evaluator import PruneEvaluator
 from autoprune.hypernet.training import TrainedHypernet
 from autoprune.latency.predictor import LatencyModel
 from autoprune.models import registry
@@ -86,6 +87,7 @@ class Prepared:
             std=self.dataset.std,
             config=evaluation,
             hypernet=None if self.hypernet is None else _arrays(self.hypernet.network),
+            finetuning=finetuning(self.config, self.dataset, self.evaluation_digest),
         )
 
     def _ranking(self, criterion: str) -> dict[str, np.ndarray]:
@@ -94,7 +96,7 @@ class Prepared:
     @cached_property
     def evaluator(self) -> PruneEvaluator:
         """An evaluator in this process, for the baseline, the report and exports."""
-        return make_evaluator(self.assets)
+        return evaluator_maker(self.config)(self.assets)
 
     def score_on(self, candidates: Sequence[Candidate], split: Split) -> Iterator[dict[str, float]]:
         """``top1`` and ``loss`` of each candidate on another split, in their order: run as trials are, with the same
@@ -193,7 +195,7 @@ def make_executor(prepared: Prepared) -> Executor:
     if isinstance(config.executor, RayExecutorConfig):
         from autoprune.executors.ray_tune import RayTuneExecutor
 
-        return RayTuneExecutor(config.executor, prepared.assets, make_evaluator, config.limits.trial_seconds)
+        return RayTuneExecutor(config.executor, prepared.assets, evaluator_maker(config), config.limits.trial_seconds)
     from autoprune.executors.serial import SerialExecutor
 
     return SerialExecutor(lambda: prepared.evaluator, config.limits.trial_seconds)

@@ -133,8 +133,9 @@ class Racing:
         metrics = {**outcome.metrics, IMAGES: float(race.images)}
         return dataclasses.replace(outcome, metrics=metrics, reason=race.reason)
 
-    def end(self, number: int) -> None:
-        self._races.pop(number, None)
+    def end(self, trial: Trial) -> None:
+        """Trials that ended are told by the front."""
+        self._races.pop(trial.number, None)
 
     def _rival(self, costs: Mapping[str, float], front: Sequence[Trial]) -> Trial | None:
         """The most accurate member of the front whose costs are all as good."""

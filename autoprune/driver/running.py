@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from autoprune.driver.assemble import Prepared, make_controller, make_executor
+from autoprune.driver.assemble_finetune import make_halving
 from autoprune.driver.assemble_module import PreparedModule
-from autoprune.driver.racing import Racing, make_racing
+from autoprune.driver.racing import make_racing
 from autoprune.driver.session import Session
+from autoprune.driver.stopping import Stopper
 from autoprune.errors import Conflict, NotFound
 from autoprune.store import new_owner
 from autoprune.types import TrialState
@@ -31,7 +33,7 @@ def run_session(store: Store, prepared: Prepared | PreparedModule, progress: Pro
     validation images are too few for it, SearchAborted and StoreError.
     """
     config = prepared.config
-    racing = _racing(prepared)
+    stopper = _stopper(prepared)
     record = _record(store, prepared, progress)
     lease = store.claim(config.name, owner=new_owner(), ttl_seconds=_LEASE_SECONDS)
     try:
@@ -47,7 +49,7 @@ def run_session(store: Store, prepared: Prepared | PreparedModule, progress: Pro
             constraints=config.parsed_constraints(),
             limits=config.limits,
             observers=(progress,),
-            racing=racing,
+            stopper=stopper,
         )
     except BaseException:
         store.release(lease)
@@ -60,10 +62,13 @@ def run_session(store: Store, prepared: Prepared | PreparedModule, progress: Pro
         executor.run(session)
 
 
-def _racing(prepared: Prepared | PreparedModule) -> Racing | None:
+def _stopper(prepared: Prepared | PreparedModule) -> Stopper | None:
+    """What ends trials early: racing by images, or successive halving by epochs; never both (``config.fidelity``)."""
     config = prepared.config
-    if config.racing is None or isinstance(prepared, PreparedModule):
+    if isinstance(prepared, PreparedModule):
         return None
+    if config.racing is None:
+        return make_halving(config, min(config.evaluator.validation_images, len(prepared.dataset.search_val)))
     return make_racing(config.racing, config.parsed_objectives(), prepared.assets.labels, config.evaluator.batch_size)
 
 

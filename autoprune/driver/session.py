@@ -16,7 +16,7 @@ from autoprune.driver.judging import Judge
 from autoprune.driver.lease_keeper import LeaseKeeper
 from autoprune.driver.limits import Clock, FailureWatch
 from autoprune.driver.observers import LiveFront, Notifier
-from autoprune.driver.racing import Racing
+from autoprune.driver.stopping import Stopper
 from autoprune.errors import ConfigError, Conflict, SearchAborted, StoreError
 from autoprune.protocols import Controller, Observer
 from autoprune.store import Lease, Store
@@ -67,12 +67,12 @@ class Session:
         constraints: Sequence[Constraint],
         limits: LimitsConfig,
         observers: Sequence[Observer] = (),
-        racing: Racing | None = None,
+        stopper: Stopper | None = None,
     ) -> None:
         self._store, self._search, self._lease = store, search, lease
         self._controller, self._decoder, self._space = controller, decoder, space
         self._limits = limits
-        self._racing = racing
+        self._stopper = stopper
         self._judge = Judge(objectives, constraints, {**space.cost.baseline, **search.baseline})
         self._clock = Clock(limits, store.active_seconds(search.name))
         self._failures = FailureWatch()
@@ -126,6 +126,8 @@ class Session:
         for trial in finished:
             self._last_time = trial.finished_at or 0.0
             self._front.add(trial)
+            if self._stopper is not None:
+                self._stopper.end(trial)
 
     # --- what is left to do --------------------------------------------------------------------------------------
 
@@ -140,7 +142,7 @@ class Session:
     @property
     def wants_estimates(self) -> bool:
         """Whether ``report`` decides by what was measured."""
-        return self._racing is not None
+        return self._stopper is not None
 
     @property
     def front(self) -> tuple[Trial, ...]:
@@ -217,8 +219,8 @@ class Session:
             trial = dataclasses.replace(trial, attempt=trial.attempt + 1)
         self._ran.add(trial.number)
         self._running[trial.number] = trial
-        if self._racing is not None:
-            self._racing.begin(trial.number, self._space.cost.measure(trial.candidate))
+        if self._stopper is not None:
+            self._stopper.begin(trial.number, self._space.cost.measure(trial.candidate))
         self._notify.trial(trial)
         return trial
 
@@ -229,7 +231,7 @@ class Session:
         with self._lock:
             if number not in self._running or self._hard:
                 return False
-            return self._racing is None or self._racing.goes_on(number, measurement, self._front.trials)
+            return self._stopper is None or self._stopper.goes_on(number, measurement, self._front.trials)
 
     def tell(self, number: int, outcome: Outcome) -> None:
         """How an attempt ended. A second tell of a finished trial changes nothing."""
@@ -246,8 +248,8 @@ class Session:
                 del self._running[number]
                 self._queue.append(trial)
             else:
-                if outcome.kind is OutcomeKind.STOPPED and self._racing is not None:
-                    outcome = self._racing.marked(number, outcome)
+                if outcome.kind is OutcomeKind.STOPPED and self._stopper is not None:
+                    outcome = self._stopper.marked(number, outcome)
                 self._end(trial, outcome)
 
     def _end(self, trial: Trial, outcome: Outcome) -> None:
@@ -288,8 +290,8 @@ class Session:
         self._running.pop(trial.number, None)
         self._ran.discard(trial.number)
         self._accidents.pop(trial.number, None)
-        if self._racing is not None:
-            self._racing.end(trial.number)
+        if self._stopper is not None:
+            self._stopper.end(ended)
         self._notify.trial(ended)
         if self._front.add(ended):
             self._notify.front(self._front.trials)

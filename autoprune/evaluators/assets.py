@@ -10,11 +10,25 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from autoprune.config.schema import EvaluatorConfig, ModelConfig
+from autoprune.config.schema import EvaluatorConfig, ModelConfig, Recipe
 from autoprune.models import registry
 from autoprune.types import ChannelGroup
 
-__all__ = ["Assets", "base_module", "shared_tensor"]
+__all__ = ["Assets", "Finetuning", "base_module", "shared_tensor"]
+
+
+@dataclass(frozen=True)
+class Finetuning:
+    """What candidates are trained with where calibrating them is not all."""
+
+    images: np.ndarray
+    """All of the train split, as in :class:`Assets`."""
+    labels: np.ndarray
+    recipe: Recipe
+    threads: int
+    """Of torch while a candidate is trained: results are equal to the bit only at an equal number of them."""
+    key: str
+    """Digest of the evaluation: models that are trained again are kept under it and the candidate's digest."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +53,8 @@ class Assets:
     config: EvaluatorConfig
     hypernet: Mapping[str, np.ndarray] | None = None
     """``state_dict`` of the hypernetwork that makes the candidates' weights; None: they inherit the base model's."""
+    finetuning: Finetuning | None = None
+    """None: candidates are calibrated only."""
 
 
 def base_module(assets: Assets) -> nn.Module:

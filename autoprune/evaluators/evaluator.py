@@ -84,11 +84,14 @@ class PruneEvaluator:
         return Measurement({"top1": top1, "loss": mean_loss}, seen, elapsed, final, timings)
 
     def _calibration_batches(self, candidate: Candidate) -> Iterator[Tensor]:
-        """None at full width where weights are inherited: the base model's own statistics are right for it, and it
-        stays what the user trained.
+        return iter(()) if self._is_untouched(candidate) else self._batches(self._calibration)
+
+    def _is_untouched(self, candidate: Candidate) -> bool:
+        """Full width where weights are inherited: the base model's own statistics are right for it, and it stays what
+        the user trained.
         """
         full = all(candidate.widths.get(group.name, group.channels) == group.channels for group in self._groups)
-        return iter(()) if full and self._inherits else self._batches(self._calibration)
+        return full and self._inherits
 
     def _batches(self, images: Tensor) -> Iterator[Tensor]:
         for batch in images.split(self._batch) if len(images) else ():  # split gives an empty tensor one empty part

@@ -17,7 +17,7 @@ from autoprune.training.loop import EpochReport, Trainer
 from autoprune.training.pace import Standing
 from autoprune.training.threads import torch_threads
 
-__all__ = ["suited_threads", "train_cached"]
+__all__ = ["is_small", "suited_threads", "train_cached"]
 
 _SAVE_SECONDS = 20.0
 _SMALL_BATCH = 1 << 16
@@ -79,6 +79,10 @@ def suited_threads(dataset: Dataset, recipe: Recipe) -> Iterator[None]:
 
     On the digits two threads are no faster on an idle machine and many times slower on a busy one.
     """
-    small = recipe.batch_size * math.prod(dataset.image_shape) < _SMALL_BATCH
-    with torch_threads(1 if small else torch.get_num_threads()):
+    with torch_threads(1 if is_small(dataset, recipe) else torch.get_num_threads()):
         yield
+
+
+def is_small(dataset: Dataset, recipe: Recipe) -> bool:
+    """One thread trains it as fast as several."""
+    return recipe.batch_size * math.prod(dataset.image_shape) < _SMALL_BATCH

@@ -42,12 +42,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "testing": {*BASE, "protocols", "config", "space", "cost", "controllers", "store"},
     # measures every part, and is called by the command line alone
     "bench": {*TORCH_LINE, "training", "evaluators", "driver", "store", "executors", "analysis", "api"},
-    "cli": {*BASE, "protocols", "api", "config", "analysis", "bench"},
+    "service": {*BASE, "api", "config", "analysis"},
+    "cli": {*BASE, "protocols", "api", "config", "analysis", "bench", "service"},
 }
 ANYTHING = {"api", "__init__", "__main__"}
 # the composition roots name concrete classes
 EXCEPTIONS = {
     "driver/assemble.py",
+    "driver/assemble_finetune.py",
     "driver/assemble_hypernet.py",
     "driver/assemble_latency.py",
     "driver/assemble_module.py",
@@ -63,6 +65,9 @@ ONLY_IN = {
     "timm": ("models/timm_source",),
     "matplotlib": ("analysis/",),
     "plotly": ("analysis/",),
+    "fastapi": ("service/",),
+    "starlette": ("service/",),
+    "uvicorn": ("service/",),
 }
 NO_TORCH = (
     "errors.py",
@@ -81,6 +86,7 @@ NO_TORCH = (
     "store/",
     "cli/",
     "controllers/",
+    "service/",
 )
 
 

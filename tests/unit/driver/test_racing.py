@@ -20,7 +20,7 @@ from autoprune.config.loading import load_search
 from autoprune.config.schema import RacingConfig
 from autoprune.data.dataset import Split
 from autoprune.driver.racing import Bound, Racing, make_racing
-from autoprune.driver.running import _racing
+from autoprune.driver.running import _stopper
 from autoprune.errors import ConfigError
 from autoprune.executors import SerialExecutor
 from autoprune.store import Store, open_store
@@ -248,7 +248,7 @@ class Deaf(ToyController):
 def run(store: Store, name: str, controller: ToyController, *, raced: bool, trials: int = 60) -> SlicedEvaluator:
     evaluator = SlicedEvaluator()
     with open_session(
-        store, controller, name=name, trials=trials, evaluation_digest=name, racing=racing() if raced else None
+        store, controller, name=name, trials=trials, evaluation_digest=name, stopper=racing() if raced else None
     ) as session:
         SerialExecutor(lambda: evaluator, 10).run(session)
     return evaluator
@@ -305,7 +305,9 @@ def test_a_resumed_search_stops_what_the_uncut_one_does(store: Store, cut: int) 
     """The toy controller's proposals depend on every estimate that it was told."""
     run(store, "uncut", ToyController(), raced=True, trials=40)
     run(store, "cut", ToyController(), raced=True, trials=cut)
-    with open_session(store, ToyController(), name="cut", evaluation_digest="cut", trials=40, racing=racing()) as dying:
+    with open_session(
+        store, ToyController(), name="cut", evaluation_digest="cut", trials=40, stopper=racing()
+    ) as dying:
         trial = dying.ask()
         assert trial is not None
         dying.report(trial.number, after(SLICE, 1.0))  # killed between two slices
@@ -318,7 +320,7 @@ def test_a_resumed_search_stops_what_the_uncut_one_does(store: Store, cut: int) 
 
 def test_a_retry_after_an_accident_races_again(store: Store) -> None:
     script = {0: Candidate(dict.fromkeys(CHANNELS, 1)), 1: Candidate(dict.fromkeys(CHANNELS, 16))}
-    with open_session(store, Deaf(script=script), trials=2, racing=racing(), retries=1) as session:
+    with open_session(store, Deaf(script=script), trials=2, stopper=racing(), retries=1) as session:
         first = session.ask()
         assert first is not None
         session.tell(first.number, Outcome(OutcomeKind.MEASURED, {"top1": 0.9}))
@@ -336,7 +338,7 @@ def test_a_retry_after_an_accident_races_again(store: Store) -> None:
 def test_the_twin_of_a_stopped_trial_is_stopped_too(store: Store) -> None:
     same = Candidate(dict.fromkeys(CHANNELS, 16))
     script = {0: Candidate(dict.fromkeys(CHANNELS, 1)), 1: same, 2: same}
-    with open_session(store, Deaf(script=script), trials=3, racing=racing()) as session:
+    with open_session(store, Deaf(script=script), trials=3, stopper=racing()) as session:
         assert session.ask() is not None
         session.tell(0, Outcome(OutcomeKind.MEASURED, {"top1": 0.9}))
         assert session.ask() is not None
@@ -350,7 +352,7 @@ def test_the_twin_of_a_stopped_trial_is_stopped_too(store: Store) -> None:
 
 
 def test_estimates_are_wanted_only_for_racing(store: Store) -> None:
-    with open_session(store, name="a", racing=racing()) as session:
+    with open_session(store, name="a", stopper=racing()) as session:
         assert session.wants_estimates
     with open_session(store, name="b") as session:
         assert not session.wants_estimates
@@ -408,7 +410,7 @@ def test_a_run_builds_its_racing_from_the_images_that_are_scored() -> None:
         config=load_search({**SEARCH, "racing": {"min_images": 300}, "evaluator": {"batch_size": 100}}),
         assets=SimpleNamespace(labels=LABELS),
     )
-    assert isinstance(_racing(prepared), Racing)
+    assert isinstance(_stopper(prepared), Racing)
     prepared.assets.labels = LABELS[:300]
     with pytest.raises(ConfigError, match="only 300"):
-        _racing(prepared)
+        _stopper(prepared)

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from autoprune.config.schema import LimitsConfig
-from autoprune.driver.racing import Racing
 from autoprune.driver.session import Session
+from autoprune.driver.stopping import Stopper
 from autoprune.errors import ConfigError
 from autoprune.store import Store, new_owner
 from autoprune.types import Candidate, Constraint, Measurement, Objective, Proposal, Trial
@@ -124,7 +124,7 @@ def open_session(
     evaluation_digest: str = "evaluation",
     observers: Sequence[Any] = (),
     ttl_seconds: float = 60.0,
-    racing: Racing | None = None,
+    stopper: Stopper | None = None,
     **limits: Any,
 ) -> Session:
     """A session on a search that is created when it does not exist."""
@@ -144,7 +144,7 @@ def open_session(
         constraints=constraints,
         limits=LimitsConfig(trials=trials, **limits),
         observers=observers,
-        racing=racing,
+        stopper=stopper,
     )
 
 

@@ -1,0 +1,59 @@
+"""Composition of trials that are trained: what they need, and the rule that stops them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from autoprune.config.schema import FinetuneFidelity, RayExecutorConfig, SearchConfig
+from autoprune.data.dataset import Dataset
+from autoprune.driver.halving import Halving
+from autoprune.evaluators.assets import Assets, Finetuning
+from autoprune.evaluators.evaluator import PruneEvaluator, make_evaluator
+from autoprune.evaluators.finetune import make_finetuner
+from autoprune.training.cached import is_small
+
+__all__ = ["evaluator_maker", "finetuning", "make_halving"]
+
+
+def finetuning(config: SearchConfig, dataset: Dataset, evaluation_digest: str) -> Finetuning | None:
+    """What workers train candidates with; None where the search calibrates only."""
+    if not isinstance(config.fidelity, FinetuneFidelity):
+        return None
+    recipe = config.fidelity.recipe(config.space.base.recipe, config.seed)
+    return Finetuning(
+        images=np.ascontiguousarray(dataset.train.images),
+        labels=np.ascontiguousarray(dataset.train.labels),
+        recipe=recipe,
+        threads=1 if is_small(dataset, recipe) else _threads(config),
+        key=evaluation_digest,
+    )
+
+
+def _threads(config: SearchConfig) -> int:
+    """As many as a trial has processors, so that this process trains a candidate as a worker did."""
+    if isinstance(config.executor, RayExecutorConfig):
+        return max(1, math.floor(config.executor.cpus_per_trial))
+    return torch.get_num_threads()
+
+
+def evaluator_maker(config: SearchConfig) -> Callable[[Assets], PruneEvaluator]:
+    """A function that a worker process can import by name."""
+    return make_finetuner if isinstance(config.fidelity, FinetuneFidelity) else make_evaluator
+
+
+def make_halving(config: SearchConfig, images: int) -> Halving | None:
+    """Successive halving by Ray's rule; None where no trial is stopped. Ray is imported on use.
+
+    ``images``: the validation images of a trial.
+    """
+    fidelity = config.fidelity
+    if not isinstance(fidelity, FinetuneFidelity) or not fidelity.stops:
+        return None
+    from autoprune.executors.ray_asha import AshaRule
+
+    rule = AshaRule(fidelity.epochs, fidelity.grace_epochs, fidelity.reduction)
+    return Halving(config.parsed_objectives(), rule, fidelity.epochs, images)
