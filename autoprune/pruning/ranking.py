@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from autoprune.errors import ConfigError, UndefinedScore, did_you_mean
 from autoprune.protocols import Criterion
@@ -14,7 +14,7 @@ from autoprune.pruning.standardised import effective_weights
 from autoprune.pruning.statistics.base import Statistics
 from autoprune.types import Candidate, ChannelGroup
 
-__all__ = ["Scores", "keep", "order", "rank", "scores"]
+__all__ = ["Scores", "keep", "order", "rank", "scores", "tensors_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,8 +44,7 @@ def scores(
     if missing := given.missing(criterion.needs):
         raise ValueError(f"{criterion.name} needs statistics that were not collected: {', '.join(missing)}")
     known = given.only(criterion.needs)
-    tensors = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers())}
-    tensors.update(effective_weights(model))
+    tensors = tensors_of(model)
     values: dict[str, np.ndarray] = {}
     replaced: dict[str, str] = {}
     for group in groups:
@@ -64,6 +63,12 @@ def scores(
             shape = values[group.name].shape
             raise ValueError(f"{by.name} must give {group.units} scores for {group.name}, got {shape}")
     return Scores(values, replaced)
+
+
+def tensors_of(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by name, as criteria read them: weights as the layers apply them."""
+    tensors = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers())}
+    return {**tensors, **effective_weights(model)}
 
 
 def order(values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
