@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Source",
+    "choosing_by",
     "front",
     "history",
     "own_axes",
@@ -152,7 +153,7 @@ def select(
     choosing by them would make the test images part of the search).
     """
     constraints = _constraints(where)
-    objective = _choosing_by(maximize, minimize, constraints)
+    objective = choosing_by(maximize, minimize, constraints)
     with open_at(store_url(store), read_only=True) as opened:
         return read_select(opened, name, constraints, objective)
 
@@ -175,7 +176,7 @@ def read_select(
     return Selection(search=name, trial=trial, baseline=baseline, considered=int(found.complete.sum()))
 
 
-def _choosing_by(maximize: str | None, minimize: str | None, constraints: Sequence[Constraint]) -> Objective | None:
+def choosing_by(maximize: str | None, minimize: str | None, constraints: Sequence[Constraint]) -> Objective | None:
     """The objective that a caller names. Raises ConfigError for two of them, and for metrics of the test split."""
     if maximize is not None and minimize is not None:
         raise ConfigError(f"got both maximize {maximize!r} and minimize {minimize!r}; expected one of them.")

@@ -101,12 +101,19 @@ def _others(
     usable = np.ones(len(found.numbers), dtype=bool)
     for each in axes:
         usable &= np.isfinite(found.values[each.metric])
-    shown_uniform = np.intersect1d(uniform, found.numbers[usable])
+    marked = _rows_of(found.numbers, uniform)
+    marked = marked[usable[marked]]
+    shown_uniform = found.numbers[marked]
     usable[members] = False
     rows = np.flatnonzero(usable)
     some = rows[:: -(-len(rows) // most) or 1]
-    marked = np.flatnonzero(usable & np.isin(found.numbers, uniform)) if len(uniform) else rows[:0]
-    return np.union1d(some, marked), len(rows), shown_uniform
+    return np.union1d(some, marked[usable[marked]]), len(rows), shown_uniform
+
+
+def _rows_of(numbers: np.ndarray, some: np.ndarray) -> np.ndarray:
+    """Rows of those of ``some`` that are among the ascending ``numbers``."""
+    rows = np.minimum(np.searchsorted(numbers, some), len(numbers) - 1)
+    return rows[numbers[rows] == some]
 
 
 def ranked_numbers(reader: Reader, name: str, *, where: Sequence[str], sort: str, descending: bool) -> np.ndarray:

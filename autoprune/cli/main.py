@@ -13,16 +13,19 @@ from typing import Annotated
 import typer
 
 from autoprune.cli import (
+    audit,
     bench,
     bench_export,
     benchmark_controllers,
     compare,
+    criteria_report,
     failures,
     latency,
     models,
     prepare,
     query,
     run,
+    serve,
 )
 
 __all__ = ["app", "main"]
@@ -64,9 +67,12 @@ query.register(app)
 models.register(app)
 latency.register(app)
 compare.register(app)
+audit.register(app)
 bench.register(app)
 bench_export.register(app)
 benchmark_controllers.register(app)
+criteria_report.register(app)
+serve.register(app)
 
 
 def _print_version(wanted: bool) -> None:

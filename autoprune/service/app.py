@@ -1,0 +1,96 @@
+"""The application: routes, guard and web page."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.responses import FileResponse, RedirectResponse
+from starlette.staticfiles import StaticFiles
+
+from autoprune import __version__
+from autoprune.errors import AutopruneError, NotFound
+from autoprune.service import catalog, fronts, searches
+from autoprune.service.context import Context, Here
+from autoprune.service.guard import API, Guard
+from autoprune.service.limits import BodyLimit
+from autoprune.service.parameters import errors
+from autoprune.service.replies import add_handlers, reply
+from autoprune.service.schemas import HealthBody
+from autoprune.service.settings import Settings
+
+__all__ = ["create_app"]
+
+_STATIC = Path(__file__).parent / "static"
+_ABOUT = (
+    "Searches for pruned CNNs: launch them, watch them, query their Pareto fronts, take the models home. "
+    "Errors have one shape: `{error: {code, message, hint}}`."
+)
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application of one server. Its threads and processes start and end with its lifespan."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        app.state.context.close()
+
+    app = FastAPI(
+        title="autoprune",
+        version=__version__,
+        description=_ABOUT,
+        openapi_url=f"{API}/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    app.state.context = Context(settings)
+    add_handlers(app)
+    for part in (_about, searches.router, fronts.router, catalog.router):
+        app.include_router(part, prefix=API)
+    _add_page(app)
+    app.add_middleware(BodyLimit, limits=settings.limits)
+    app.add_middleware(Guard, settings=settings)
+    return app
+
+
+_about = APIRouter(tags=["server"], responses=errors())
+
+
+@_about.get("/health", response_model=HealthBody)
+def health(here: Here) -> Response:
+    """Whether the server can answer. Needs no token."""
+    try:
+        here.reader.driven()
+        usable = True
+    except AutopruneError:
+        usable = False
+    content = {
+        "status": "ok" if usable else "degraded",
+        "version": __version__,
+        "store": "ok" if usable else "unavailable",
+        "launching": False,
+    }
+    return reply(content, 200 if usable else 503)
+
+
+def _add_page(app: FastAPI) -> None:
+    """The web page under ``/``, and plotly's script from the installed package."""
+
+    @app.get("/", include_in_schema=False)
+    def root() -> Response:
+        return RedirectResponse("/static/index.html")
+
+    @app.get("/vendor/plotly.min.js", include_in_schema=False)
+    def plotly(request: Request) -> Response:
+        spec = find_spec("plotly")
+        if spec is None or not spec.submodule_search_locations:
+            raise NotFound("plotly is not installed here.", "Install it: pip install plotly.")
+        path = Path(spec.submodule_search_locations[0]) / "package_data" / "plotly.min.js"
+        return FileResponse(path, media_type="text/javascript", headers={"cache-control": "max-age=86400"})
+
+    app.mount("/static", StaticFiles(directory=_STATIC, html=True, check_dir=False), name="static")

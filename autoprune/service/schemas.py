@@ -1,0 +1,250 @@
+"""What goes over the wire. Numbers that are not finite are null; times are seconds since the epoch, UTC."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = [
+    "ComparisonsBody",
+    "CandidateBody",
+    "ErrorBody",
+    "FrontBody",
+    "HealthBody",
+    "HistoryBody",
+    "InfeasibleBody",
+    "KindsBody",
+    "SearchBody",
+    "SearchesBody",
+    "SelectionBody",
+    "TrialBody",
+    "TrialsBody",
+    "example",
+]
+
+Metrics = dict[str, float | None]
+
+
+def example(**content: Any) -> ConfigDict:
+    """Settings of a model with an example for the OpenAPI document."""
+    return ConfigDict(json_schema_extra={"examples": [content]})
+
+
+class ErrorDetail(BaseModel):
+    code: str
+    """``not_found``, ``invalid``, ``conflict``, ``unauthorized``..."""
+    message: str
+    hint: str = ""
+
+
+class ErrorBody(BaseModel):
+    """Every error, whatever its status."""
+
+    model_config = example(
+        error={
+            "code": "not_found",
+            "message": "no search named 'digit' in this store.",
+            "hint": "Did you mean 'digits'?",
+        }
+    )
+    error: ErrorDetail
+
+
+class Miss(BaseModel):
+    constraint: str
+    metric: str
+    value: float | None
+    bound: float
+
+
+class Nearest(BaseModel):
+    trial: int
+    misses: list[Miss]
+
+
+class InfeasibleBody(BaseModel):
+    """No trial meets the budgets (``nothing_feasible``), or the request is not understood (``invalid``)."""
+
+    model_config = example(
+        error={"code": "nothing_feasible", "message": "none of 60 complete trials meets 'macs <= 1e+05'.", "hint": ""},
+        nearest={
+            "trial": 7,
+            "misses": [{"constraint": "macs <= 1e+05", "metric": "macs", "value": 4.1e5, "bound": 1e5}],
+        },
+    )
+    error: ErrorDetail
+    nearest: Nearest | None = None
+    """The trial that comes nearest, and by how much it misses each budget."""
+
+
+class HealthBody(BaseModel):
+    model_config = example(status="ok", version="0.1.0", store="ok", launching=True)
+    status: Literal["ok", "degraded"]
+    version: str
+    store: Literal["ok", "unavailable"]
+    launching: bool
+    """Whether this server takes launches."""
+
+
+class SearchSummary(BaseModel):
+    name: str
+    state: Literal["running", "complete", "interrupted", "aborted"]
+    driven: bool
+    """A driver works on it now. ``running`` without one: its driver was killed; resume it."""
+    objectives: list[str]
+    constraints: list[str]
+    controller: str
+    trials: int
+    """Finished ones."""
+    limit: int | None
+    """``limits.trials``."""
+    trial_counts: dict[str, int]
+    baseline: Metrics
+    created_at: float
+    updated_at: float
+
+
+class SearchesBody(BaseModel):
+    searches: list[SearchSummary]
+    """The youngest first."""
+
+
+class SearchBody(SearchSummary):
+    digest: str
+    evaluation_digest: str
+    config: dict[str, Any]
+    """The resolved configuration."""
+    channels: dict[str, int]
+    """Full width of each group."""
+    metrics: list[str]
+    """What its complete trials measured: names for axes, filters and sorting."""
+
+
+class TrialBody(BaseModel):
+    number: int
+    digest: str
+    state: Literal["running", "complete", "stopped", "infeasible", "diverged", "failed"]
+    widths: dict[str, int]
+    metrics: Metrics
+    reason: str
+    """Why it was stopped or failed."""
+    attempt: int
+    note: dict[str, Any]
+    """The controller's; ``origin: uniform`` marks uniform widths."""
+    timings: dict[str, float]
+    worker: str
+    duplicate_of: str
+    """``search/number`` of the equal candidate whose measurement was taken over."""
+    started_at: float
+    finished_at: float | None
+
+
+class TrialsBody(BaseModel):
+    trials: list[TrialBody]
+    next: str | None
+    """The ``cursor`` of the next page; null: this is the last one."""
+    total: int | None
+    """How many trials there are over all pages; null where it is not known."""
+
+
+class AxisBody(BaseModel):
+    metric: str
+    direction: Literal["min", "max"]
+    label: str
+    kind: Literal["fraction", "count", "ms", "bytes", "plain"]
+    """How to print it: a fraction in %, a count as k, M, G."""
+
+
+class PointsBody(BaseModel):
+    """Columns of equal length: light for many points."""
+
+    number: list[int]
+    values: list[list[float]]
+    """One list an axis."""
+
+
+class OthersBody(PointsBody):
+    total: int
+    """Comparable trials off the front; of more than were asked for, some are here."""
+
+
+class FrontBody(BaseModel):
+    search: str
+    axes: list[AxisBody]
+    constraints: list[str]
+    baseline: Metrics
+    considered: int
+    """Complete trials that met the constraints and have all axes."""
+    front: list[TrialBody]
+    """Cheapest first; never thinned."""
+    others: OthersBody
+    uniform: list[int]
+    """Numbers of the trials with uniform widths, on the front or among the others."""
+    updated_at: float
+
+
+class SelectionBody(BaseModel):
+    search: str
+    trial: TrialBody
+    baseline: Metrics
+    considered: int
+
+
+class GroupWidth(BaseModel):
+    group: str
+    channels: int
+    width: int
+    keep_ratio: float
+
+
+class CandidateBody(BaseModel):
+    search: str
+    trial: TrialBody
+    groups: list[GroupWidth]
+    """In the order of the network."""
+    baseline: Metrics
+    shares: Metrics
+    """Each metric of cost as a share of the baseline's."""
+    digest: str
+    """Of the search's configuration."""
+    evaluation_digest: str
+    """Trials with an equal one are comparable measurements."""
+    exportable: bool
+
+
+class HistoryBody(BaseModel):
+    search: str
+    axes: list[AxisBody]
+    reference: Metrics
+    """The reference point of the hypervolume."""
+    trials: int
+    trial: list[int]
+    """Numbers of the trials that moved the front, and the last."""
+    hypervolume: list[float]
+    share: list[float]
+    """Of the box between the best values and the reference."""
+    seconds: list[float | None]
+    """Since the first trial started."""
+
+
+class Comparison(BaseModel):
+    search: str
+    report: dict[str, Any]
+    """``comparison.json`` of ``autoprune compare``: subjects, table, differences, verdicts, tau, notes."""
+    written_at: float
+
+
+class KindBody(BaseModel):
+    name: str
+    summary: str
+    configuration: dict[str, Any]
+    """JSON schema of its settings."""
+
+
+class KindsBody(BaseModel):
+    kinds: list[KindBody]
+
+
+class ComparisonsBody(BaseModel):
+    comparisons: list[Comparison] = Field(default_factory=list)

@@ -1,0 +1,116 @@
+"""Routes that read searches, trials and candidates."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from fastapi import APIRouter, Query, Response
+
+from autoprune.api.reader import Reader
+from autoprune.api.views import ranked_numbers
+from autoprune.errors import ConfigError
+from autoprune.service.context import Here
+from autoprune.service.parameters import Number, SearchName, Where, errors
+from autoprune.service.replies import reply
+from autoprune.service.schemas import CandidateBody, SearchBody, SearchesBody, TrialsBody
+from autoprune.service.shapes import candidate_body, search_body, search_summary, trial_body
+from autoprune.types import TrialState
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["searches"], responses=errors())
+
+_State = Literal["running", "complete", "stopped", "infeasible", "diverged", "failed"]
+
+
+@router.get("/searches", response_model=SearchesBody)
+def searches(here: Here) -> Response:
+    """All searches of the store, the youngest first."""
+    driven = here.reader.driven()
+    found = [search_summary(record, driven=driven.get(record.name, False)) for record in here.reader.searches()]
+    return reply({"searches": found})
+
+
+@router.get("/searches/{name}", response_model=SearchBody)
+def search(name: SearchName, here: Here) -> Response:
+    """One search, with its configuration."""
+    record = here.reader.search(name)
+    driven, metrics = here.reader.driven().get(name, False), sorted(here.reader.measured(name))
+    return reply(search_body(record, driven=driven, metrics=metrics))
+
+
+@router.get("/searches/{name}/trials", response_model=TrialsBody)
+def trials(
+    name: SearchName,
+    here: Here,
+    state: Annotated[list[_State], Query(description="Only these; may be given several times.")] = [],  # noqa: B006
+    where: Where = [],  # noqa: B006
+    sort: Annotated[
+        str,
+        Query(
+            max_length=100,
+            pattern="^-?[A-Za-z_][A-Za-z0-9_]*$",
+            description="`number`, or a metric that only complete trials have; `-` before it: descending.",
+            examples=["number", "-top1"],
+        ),
+    ] = "number",
+    after: Annotated[
+        int | None, Query(ge=-1, le=2**31, description="Only trials with a higher number: for polling.")
+    ] = None,
+    cursor: Annotated[str | None, Query(pattern="^[0-9]{1,10}$", description="`next` of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> Response:
+    """A page of trials. Budgets in `where` hold for complete trials only, since others have no final metrics."""
+    metric, descending = sort.removeprefix("-"), sort.startswith("-")
+    states = {TrialState(each) for each in state} or None
+    last = None if cursor is None else int(cursor)
+    if metric == "number" and not where:
+        return reply(_by_number(here.reader, name, states, after, last, descending, limit))
+    if states is not None and TrialState.COMPLETE not in states:
+        here.reader.stamp(name)
+        return reply({"trials": [], "next": None, "total": 0})
+    numbers = ranked_numbers(here.reader, name, where=where, sort=metric, descending=descending)
+    return reply(_of_ranking(here.reader, name, numbers if after is None else numbers[numbers > after], last, limit))
+
+
+def _by_number(
+    reader: Reader,
+    name: str,
+    states: set[TrialState] | None,
+    after: int | None,
+    last: int | None,
+    descending: bool,
+    limit: int,
+) -> dict[str, Any]:
+    if last is not None and not descending:
+        after = last if after is None else max(after, last)
+    before = last if descending else None
+    found = reader.page(name, limit=limit + 1, after=after, before=before, descending=descending, states=states)
+    more = len(found) > limit
+    found = found[:limit]
+    following = str(found[-1].number) if more else None
+    return {"trials": [trial_body(trial) for trial in found], "next": following, "total": None}
+
+
+def _of_ranking(reader: Reader, name: str, numbers: np.ndarray, last: int | None, limit: int) -> dict[str, Any]:
+    begin = 0
+    if last is not None:
+        places = np.flatnonzero(numbers == last)
+        if not len(places):
+            raise ConfigError(f"cursor {last} is not of this list.", "Begin again without a cursor.")
+        begin = int(places[0]) + 1
+    page = numbers[begin : begin + limit].tolist()
+    by_number = {trial.number: trial for trial in reader.trials(name, numbers=page)}
+    following = str(page[-1]) if begin + limit < len(numbers) else None
+    return {
+        "trials": [trial_body(by_number[number]) for number in page],
+        "next": following,
+        "total": len(numbers),
+    }
+
+
+@router.get("/searches/{name}/trials/{number}", response_model=CandidateBody)
+def candidate(name: SearchName, number: Number, here: Here) -> Response:
+    """One candidate: its widths against the baseline, its metrics, where it comes from."""
+    return reply(candidate_body(here.reader.search(name), here.reader.trial(name, number)))
