@@ -6,6 +6,7 @@
     searches, trials, front, select query the store: what ran, the Pareto front, the model that fits the budgets
     history                         how the hypervolume of the front grew, trial by trial
     compare                         candidates trained to their end, with inherited and with new weights
+    audit                           how well the search's own ranking agrees with training to the end
     retrain                         one of them, exported as a finished model
     export, load_model, space       hand a pruned model over, read it back, look at what can be pruned
     export_module                   any module as ONNX, torch.export or TorchScript, verified
@@ -27,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from autoprune.analysis.front import Front
     from autoprune.api import (
+        audit,
         bench_export,
         compare,
         export,
@@ -59,6 +61,7 @@ __version__ = "0.1.0"
 _HOMES = {
     **dict.fromkeys(
         (
+            "audit",
             "bench_export",
             "compare",
             "export",
@@ -99,6 +102,7 @@ __all__ = [
     "Front",
     "SearchSpace",
     "Trial",
+    "audit",
     "bench_export",
     "compare",
     "export",

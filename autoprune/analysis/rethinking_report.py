@@ -25,7 +25,7 @@ from autoprune.analysis.rethinking_words import (
     verdicts,
 )
 
-__all__ = ["HEADINGS", "as_json", "cells", "sentences", "write_comparison"]
+__all__ = ["HEADINGS", "as_json", "cells", "csv_file", "page", "sentences", "write_comparison"]
 
 HEADINGS = (
     "model",
@@ -46,9 +46,9 @@ def write_comparison(comparison: Comparison, folder: Path, *, facts: Mapping[str
     """Write ``table.csv``, ``runs.csv``, ``differences.csv``, ``comparison.json``, ``arms.png`` and ``report.html``;
     ``facts`` are hardware and versions."""
     folder.mkdir(parents=True, exist_ok=True)
-    _csv(folder / "table.csv", COLUMNS, rows(comparison))
-    _csv(folder / "runs.csv", _RUNS, run_rows(comparison))
-    _csv(folder / "differences.csv", DIFFERENCES, differences(comparison))
+    csv_file(folder / "table.csv", COLUMNS, rows(comparison))
+    csv_file(folder / "runs.csv", _RUNS, run_rows(comparison))
+    csv_file(folder / "differences.csv", DIFFERENCES, differences(comparison))
     content = {**as_json(comparison), "facts": dict(facts)}
     (folder / "comparison.json").write_text(json.dumps(finite(content), indent=2) + "\n", encoding="utf-8")
     _figure(comparison, folder / "arms.png")
@@ -66,6 +66,7 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
         "differences": differences(comparison),
         "verdicts": verdicts(comparison),
         "tau": {**asdict(comparison.tau), "arm": comparison.audit_arm, "warning": comparison.tau.warning},
+        "audits": list(comparison.audits),
         "notes": [*conventions(comparison), *comparison.notes],
     }
 
@@ -88,8 +89,8 @@ def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def sentences(comparison: Comparison) -> list[str]:
-    """The verdicts and the audit of the search's own accuracy."""
-    return [*verdicts(comparison), audit(comparison)]
+    """The verdicts, and what is known of the search's own ranking."""
+    return [*verdicts(comparison), audit(comparison), *comparison.audits]
 
 
 def _spread(mean: float, std: float) -> str:
@@ -98,7 +99,8 @@ def _spread(mean: float, std: float) -> str:
     return f"{100 * mean:.2f} +- {100 * std:.2f} %" if math.isfinite(std) else f"{100 * mean:.2f} %"
 
 
-def _csv(path: Path, columns: Sequence[str], content: Sequence[Mapping[str, Any]]) -> None:
+def csv_file(path: Path, columns: Sequence[str], content: Sequence[Mapping[str, Any]]) -> None:
+    """One line a row, six digits; what is not finite stays empty."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
@@ -115,10 +117,9 @@ def _figure(comparison: Comparison, path: Path) -> None:
     arms_figure(comparison).savefig(path, dpi=160)
 
 
-def _page(comparison: Comparison, facts: Mapping[str, str]) -> str:
+def page(template: str, **content: Any) -> str:
+    """A template of this package with its content, as HTML."""
     import jinja2
-
-    from autoprune.analysis.figures import inline_svg, roles
 
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("autoprune.analysis"),
@@ -127,11 +128,19 @@ def _page(comparison: Comparison, facts: Mapping[str, str]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    return environment.get_template(template).render(**content)
+
+
+def _page(comparison: Comparison, facts: Mapping[str, str]) -> str:
+    from autoprune.analysis.figures import inline_svg, roles
+
     title = f"test accuracy by arm, {comparison.search}"
-    return environment.get_template("comparison.html.j2").render(
+    return page(
+        "comparison.html.j2",
         search=comparison.search,
         verdicts=verdicts(comparison),
         audit=audit(comparison),
+        audits=comparison.audits,
         svg=inline_svg(arms_figure(comparison, roles()), title),
         headings=HEADINGS,
         rows=[(row["subject"] == "dense", cells(row)) for row in rows(comparison)],

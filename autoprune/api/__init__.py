@@ -5,6 +5,7 @@ Stores are given as URLs; the default is ``$AUTOPRUNE_STORE`` or ``sqlite:///res
 
 from __future__ import annotations
 
+from autoprune.api.auditing import AuditResult, audit, stored_audits
 from autoprune.api.comparing import CompareResult, compare
 from autoprune.api.controller_benchmark import ControllerBenchmarkResult, benchmark_controllers
 from autoprune.api.export_bench import ExportBench, bench_export
@@ -17,6 +18,7 @@ from autoprune.api.retraining import RetrainResult, retrain
 from autoprune.api.searching import SearchResult, resume, search
 
 __all__ = [
+    "AuditResult",
     "CompareResult",
     "ControllerBenchmarkResult",
     "ExportBench",
@@ -25,6 +27,7 @@ __all__ = [
     "RetrainResult",
     "SearchResult",
     "SpaceReport",
+    "audit",
     "bench_export",
     "benchmark_controllers",
     "compare",
@@ -44,5 +47,6 @@ __all__ = [
     "searches",
     "select",
     "space",
+    "stored_audits",
     "trials",
 ]

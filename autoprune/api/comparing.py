@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from autoprune.driver.assemble import Prepared
     from autoprune.protocols import Progress
     from autoprune.retraining.arms import Arm
-    from autoprune.store import Retraining
+    from autoprune.store import Retraining, Store
 
 __all__ = ["CompareResult", "compare"]
 
@@ -95,23 +95,23 @@ def compare(
         ran, failed = carry_out(opened, prepared, [item.run for item in planned], shown)
         notes += [f"a run failed and is left out: {reason}" for reason in failed]
         kept = opened.retrainings({item.run.digest for item in planned})
-    comparison = _comparison(prepared, subjects, planned, kept, recipe, notes)
+        audits = _audits(opened, name)
+    comparison = _comparison(prepared, subjects, planned, kept, recipe, notes, audits)
     write_comparison(comparison, folder, facts=facts())
     return CompareResult(comparison, folder, ran, len({item.run.digest for item in planned} - kept.keys()))
 
 
 def _arms(names: Sequence[str], config: SearchConfig) -> list[Arm]:
     """Parsed, each once, and known to have what they start from."""
+    from autoprune.api.training_materials import usable_arm
     from autoprune.config.schema import HypernetWeights
-    from autoprune.retraining.arms import DEFAULT_ARMS, parse_arm, require_start
+    from autoprune.retraining.arms import DEFAULT_ARMS
 
     hypernet = isinstance(config.evaluator.weights, HypernetWeights)
     initial = config.space.base.checkpoint is None
     usual = ("hypernet", "scratch_e", "scratch_b") if hypernet else DEFAULT_ARMS
-    chosen = [parse_arm(text) for text in names or [text for text in usual if initial or text != "rewind"]]
-    for arm in chosen:
-        require_start(arm.start, ranked=not hypernet, initial=initial, hypernet=hypernet)
-    return list(dict.fromkeys(chosen))
+    named = names or [text for text in usual if initial or text != "rewind"]
+    return list(dict.fromkeys(usable_arm(text, config) for text in named))
 
 
 def _check_counts(seeds: int, with_random: int) -> None:
@@ -123,6 +123,13 @@ def _check_counts(seeds: int, with_random: int) -> None:
         raise ConfigError(f"with_random is {with_random}, expected a number of candidates.", "For example 50.")
 
 
+def _audits(opened: Store, name: str) -> list[str]:
+    """What stored audits of the search's ranking found, in sentences."""
+    return [
+        f"The {item['short']}.{' Warning: ' * bool(item['warning'])}{item['warning']}" for item in opened.audits(name)
+    ]
+
+
 def _comparison(
     prepared: Prepared,
     subjects: Sequence[Subject],
@@ -130,6 +137,7 @@ def _comparison(
     kept: Mapping[str, Retraining],
     recipe: Recipe,
     notes: Sequence[str],
+    audits: Sequence[str],
 ) -> Comparison:
     from autoprune.analysis.rethinking import Comparison
     from autoprune.api.comparing_compute import base_training_macs, hypernet_training_macs
@@ -151,6 +159,7 @@ def _comparison(
         results=tuple(_results(subjects, planned, kept, images)),
         notes=tuple(notes),
         hypernet_macs=hypernet_training_macs(prepared),
+        audits=tuple(audits),
     )
 
 

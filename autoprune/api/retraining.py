@@ -15,9 +15,7 @@ from autoprune.errors import SearchAborted
 if TYPE_CHECKING:
     from torch import nn
 
-    from autoprune.config.schema import SearchConfig
     from autoprune.protocols import Progress
-    from autoprune.retraining.arms import Arm
     from autoprune.retraining.runs import Materials, Run
 
 __all__ = ["RetrainResult", "retrain"]
@@ -62,7 +60,7 @@ def retrain(
     """
     from autoprune.api.comparing_plan import plan_run
     from autoprune.api.exporting import ExportOptions, check_exportable, export_retrained, preflight, require_same
-    from autoprune.api.training_materials import materials, recipe_of, require_images
+    from autoprune.api.training_materials import materials, recipe_of, require_images, usable_arm
     from autoprune.config.loading import load_search
     from autoprune.driver.assemble import prepare
     from autoprune.store import Retraining
@@ -75,7 +73,7 @@ def retrain(
         check_exportable(record, chosen)
         config = load_search(record.config)
         require_images(config)
-        parsed, recipe = _parsed(arm, config), recipe_of(config, overrides)
+        parsed, recipe = usable_arm(arm, config), recipe_of(config, overrides)
         prepared = prepare(config, shown)
         require_same(record, prepared)
         ratio = prepared.space.cost.baseline["macs"] / chosen.metrics["macs"]
@@ -87,17 +85,6 @@ def retrain(
     facts = {"retrained_by": run.arm, "epochs": run.epochs, "seed": seed, "recipe": run.recipe.model_dump_json()}
     export_retrained(module, facts, record, trained, prepared, folder, options)
     return RetrainResult(folder, run.arm, run.epochs, measured)
-
-
-def _parsed(text: str, config: SearchConfig) -> Arm:
-    from autoprune.config.schema import HypernetWeights
-    from autoprune.retraining.arms import parse_arm, require_start
-
-    arm = parse_arm(text)
-    hypernet = isinstance(config.evaluator.weights, HypernetWeights)
-    initial = config.space.base.checkpoint is None
-    require_start(arm.start, ranked=not hypernet, initial=initial, hypernet=hypernet)
-    return arm
 
 
 def _train(given: Materials, run: Run, progress: Progress) -> tuple[nn.Module, dict[str, float]]:

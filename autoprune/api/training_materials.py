@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from autoprune.config.loading import load_search
-from autoprune.config.schema import Recipe, SearchConfig
+from autoprune.config.schema import HypernetWeights, Recipe, SearchConfig
 from autoprune.driver.assemble import Prepared
 from autoprune.errors import ConfigError
+from autoprune.retraining.arms import Arm, parse_arm, require_start
 from autoprune.retraining.runs import Materials, Run
 from autoprune.retraining.weights import Origins
 
-__all__ = ["materials", "recipe_of", "require_images"]
+__all__ = ["materials", "recipe_of", "require_images", "usable_arm"]
 
 
 def require_images(config: SearchConfig) -> None:
@@ -21,6 +22,15 @@ def require_images(config: SearchConfig) -> None:
             f"search {config.name!r} was over a module in hand: there are no images to train its candidates on.",
             "Take a search from a launch file, which names model and data.",
         )
+
+
+def usable_arm(text: str, config: SearchConfig) -> Arm:
+    """An arm as ``parse_arm`` reads it. Raises ConfigError where the search has nothing for it to start from."""
+    arm = parse_arm(text)
+    hypernet = isinstance(config.evaluator.weights, HypernetWeights)
+    initial = config.space.base.checkpoint is None
+    require_start(arm.start, ranked=not hypernet, initial=initial, hypernet=hypernet)
+    return arm
 
 
 def recipe_of(config: SearchConfig, overrides: Sequence[str]) -> Recipe:
