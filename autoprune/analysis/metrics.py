@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ __all__ = [
     "format_count",
     "format_difference",
     "format_value",
+    "is_intermediate",
     "ordered",
     "require_known",
 ]
@@ -32,6 +34,8 @@ class Metric:
     kind: str = "plain"
     """``fraction`` (printed in %), ``count`` (k, M, G), ``ms``, ``bytes`` or ``plain``."""
 
+
+_EPOCH = "top1_epoch"
 
 _KNOWN = {
     metric.name: metric
@@ -50,6 +54,7 @@ _KNOWN = {
         Metric("size_bytes", "size", kind="bytes"),
         Metric("weight_bytes", "weights", kind="bytes"),
         Metric("peak_activation_bytes", "peak of activations", kind="bytes"),
+        Metric("top1_calibrated", "search-val top-1 accuracy before fine-tuning", "max", "fraction"),
     )
 }
 
@@ -60,7 +65,18 @@ def describe(name: str) -> Metric:
     >>> describe("top1").direction, describe("energy_joules").direction
     ('max', 'min')
     """
+    if is_intermediate(name):
+        return Metric(name, f"search-val top-1 accuracy after epoch {name.removeprefix(_EPOCH)}", "max", "fraction")
     return _KNOWN.get(name) or Metric(name, name, "min", "ms" if name.endswith("_ms") else "plain")
+
+
+def is_intermediate(name: str) -> bool:
+    """A step on the way to a trial's result, which tables for people leave out.
+
+    >>> [is_intermediate(name) for name in ("top1_epoch2", "top1", "top1_calibrated")]
+    [True, False, False]
+    """
+    return re.fullmatch(rf"{_EPOCH}\d+", name) is not None
 
 
 def axis(text: str) -> Objective:

@@ -29,6 +29,8 @@ class Overview:
     """Trials that were looked up instead of measured again."""
     stopped_images: float | None = None
     """Validation images of the trials that racing stopped, on average; None without any."""
+    stopped_epochs: float | None = None
+    """The same of those that ASHA stopped: epochs of fine-tuning."""
     others: int | None = None
     """Comparable trials off the front; None: as many as are at hand."""
 
@@ -48,14 +50,16 @@ def summarise(record: SearchRecord, trials: Sequence[Trial], objectives: Sequenc
     complete = sorted((each for each in trials if each.state is TrialState.COMPLETE), key=lambda each: each.number)
     numbers = np.array([each.number for each in complete], dtype=np.int64)
     columns = metric_columns(complete, [each.metric for each in objectives])
-    images = [each.metrics["images"] for each in trials if _raced(each)]
     return Overview(
         counts={state.value: sum(each.state is state for each in trials) for state in TrialState},
         history=build_history(record.name, numbers, columns, objectives),
         reused=sum(bool(each.duplicate_of) for each in trials),
-        stopped_images=sum(images) / len(images) if images else None,
+        stopped_images=_mean_of_stopped(trials, "images"),
+        stopped_epochs=_mean_of_stopped(trials, "epochs"),
     )
 
 
-def _raced(trial: Trial) -> bool:
-    return trial.state is TrialState.STOPPED and finite(trial.metrics, "images")
+def _mean_of_stopped(trials: Sequence[Trial], metric: str) -> float | None:
+    stopped = (each.metrics for each in trials if each.state is TrialState.STOPPED)
+    values = [metrics[metric] for metrics in stopped if finite(metrics, metric)]
+    return sum(values) / len(values) if values else None

@@ -13,7 +13,7 @@ from typing import Any
 from autoprune.analysis.figures import front_svg, history_svg
 from autoprune.analysis.front import Front
 from autoprune.analysis.history import History
-from autoprune.analysis.metrics import describe, finite, format_value
+from autoprune.analysis.metrics import describe, finite, format_value, is_intermediate
 from autoprune.analysis.overview import ACCIDENTS, Overview, search_objectives, summarise
 from autoprune.analysis.timings import bottleneck, phase_times
 from autoprune.types import SearchRecord, Trial
@@ -76,6 +76,7 @@ def write_report(
         has_test=any(name.startswith("test_") for name in front.metric_names()),
         function=function,
         validation_images=_at(record.config, "evaluator", "validation_images"),
+        fine_tuned=_at(record.config, "fidelity", "epochs"),
         widths=_width_bars(front, channels or _widest(trials)),
         widths_known=channels is not None,
         timings=times,
@@ -104,7 +105,8 @@ def _counts(overview: Overview) -> dict[str, int]:
 
 def _table(front: Front) -> dict[str, Any]:
     """Headings and rows of text; costs have their share of the baseline."""
-    names = [name for name in front.metric_names() if name != "loss" and name != "test_loss"]
+    hidden = ("loss", "test_loss")
+    names = [name for name in front.metric_names() if name not in hidden and not is_intermediate(name)]
     base = front.baseline
     rows = [[str(trial.number), *(_cell(name, trial.metrics, base) for name in names)] for trial in front.trials]
     rows.append(["baseline", *(_cell(name, base, {}) for name in names)])
@@ -144,11 +146,12 @@ def _width_bars(front: Front, full: Mapping[str, int]) -> list[WidthBars]:
     return bars
 
 
-def _stopped(overview: Overview) -> dict[str, int]:
-    """How many trials racing stopped, and after how many images on average; empty without any."""
-    if overview.stopped_images is None:
-        return {}
-    return {"count": overview.counts.get("stopped", 0), "images": round(overview.stopped_images)}
+def _stopped(overview: Overview) -> dict[str, Any]:
+    """How many trials were stopped, and after how many images or epochs on average; empty without any."""
+    count = overview.counts.get("stopped", 0)
+    if overview.stopped_epochs is not None:
+        return {"count": count, "epochs": f"{overview.stopped_epochs:.2g}"}
+    return {} if overview.stopped_images is None else {"count": count, "images": round(overview.stopped_images)}
 
 
 def _at(config: Mapping[str, Any], *keys: str) -> Any:

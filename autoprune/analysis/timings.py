@@ -12,14 +12,22 @@ from autoprune.types import Trial
 
 __all__ = ["PHASES", "PhaseTime", "bottleneck", "in_words", "phase_times"]
 
-PHASES = ("slice", "calibrate", "evaluate", "report", "wait")
+PHASES = ("slice", "reconstruct", "calibrate", "train", "evaluate", "report", "wait")
 """In the order in which a trial goes through them, but for ``wait``, which comes before it."""
 
 _ADVICE = {
     "slice": ("cutting models out of the base model", "more images a trial would make it count less"),
+    "reconstruct": (
+        "fitting the layers that read cut channels",
+        "fewer images (evaluator.reconstruction.images) or mode: once would shorten it most",
+    ),
     "calibrate": (
         "re-estimating BatchNorm on training images",
         "fewer of them (evaluator.calibration_images) would shorten it most",
+    ),
+    "train": (
+        "fine-tuning",
+        "fewer epochs (fidelity.epochs) or stopping more trials (fidelity.reduction) would shorten it most",
     ),
     "evaluate": (
         "scoring validation images",

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from autoprune import __version__
+from autoprune.api.rebuilding import rebuilt
 from autoprune.driver.assemble import Prepared
 from autoprune.errors import ConfigError, Conflict
 from autoprune.exporters.bundle import save_bundle
@@ -62,14 +63,14 @@ class ExportOptions:
 
 
 def export_trial(record: SearchRecord, trial: Trial, prepared: Prepared, folder: Path, options: ExportOptions) -> Path:
-    """Build the trial's model anew (base weights, ranking, calibration are all deterministic) and write it.
+    """Build the trial's model anew (weights, ranking, calibration, fine-tuning are all deterministic) and write it.
 
     It is verified on random and on search-val images. Raises Conflict when the trial has no model to export, or when
-    the base model is not the one of the search.
+    the base model is not the one of the search; ExportMismatch when fine-tuning it again gives another accuracy.
     """
     check_exportable(record, trial)
     require_same(record, prepared)
-    module = prepared.evaluator.materialise(trial.candidate)
+    module, trial = rebuilt(prepared, trial)
     return _write(module, _description(record, trial, prepared, options.licence), prepared, folder, options)
 
 

@@ -36,6 +36,8 @@ def measure_test_split(store: Store, prepared: Prepared, progress: Progress) -> 
 
     The metrics are stored as ``test_top1`` and ``test_loss``. A trial that has them is not measured again.
     """
+    from autoprune.api.rebuilding import deviation
+
     name = prepared.config.name
     front = objective_front(store, store.search(name))
     pending = [trial for trial in front.trials if "test_top1" not in trial.metrics]
@@ -52,6 +54,8 @@ def measure_test_split(store: Store, prepared: Prepared, progress: Progress) -> 
             store.add_baseline_metrics(name, named)
         else:
             store.add_metrics(name, trial.number, named)
+            if text := deviation(prepared, trial):
+                progress.note(text)
         progress.advance("baseline" if trial is None else f"trial {trial.number}")
 
 
@@ -71,6 +75,7 @@ def write_stored(store: Store, record: SearchRecord, folder: Path) -> None:
         history=read_history(store, name, search_objectives(record)),
         reused=store.reused(name),
         stopped_images=store.mean_metric(name, TrialState.STOPPED, "images"),
+        stopped_epochs=store.mean_metric(name, TrialState.STOPPED, "epochs"),
         others=len(others),
     )
     some = store.trials(name, numbers={*thinned(range(total)), *thinned(uniform).tolist()})

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from autoprune.analysis.metrics import ordered
+from autoprune.analysis.metrics import is_intermediate, ordered
 from autoprune.analysis.timings import PHASES, bottleneck, in_words, phase_times
 from autoprune.cli.formatting import format_count, format_duration, format_metric, format_time
 from autoprune.cli.options import Format
@@ -30,7 +30,7 @@ def print_front(front: Front, format: Format) -> None:
         return print_text(front.to_json())
     if format is Format.csv:
         return print_text(front.to_csv())
-    names = front.metric_names()
+    names = [name for name in front.metric_names() if not is_intermediate(name)]
     table = Table(
         "trial",
         *names,
@@ -97,8 +97,9 @@ def print_trials(trials: Sequence[Trial], format: Format) -> None:
         return print_csv(rows, ["trial", "state", *names, "attempt", "seconds", *timed, "worker", "reason", *groups])
     notes = [_time_spent(trials)]
     if estimates:
-        notes.append("~ estimate of a trial that racing stopped after so many images; never on a front.")
+        notes.append("~ estimate of a trial that racing stopped after so many images (ASHA: epochs); never on a front.")
     caption = "\n".join(filter(None, notes))
+    names = [name for name in names if not is_intermediate(name)]
     table = Table(
         "trial", "state", *names, "seconds", "why", left=["state", "why"], optional=_optional(), caption=caption
     )

@@ -23,10 +23,12 @@ from autoprune.driver.assemble_finetune import evaluator_maker, finetuning
 from autoprune.driver.assemble_hypernet import check_hypernet, trained_hypernet
 from autoprune.driver.assemble_latency import with_latency
 from autoprune.driver.assemble_memory import with_memory
+from autoprune.driver.assemble_reconstruction import note_unreconstructed, reconstruction_material
 from autoprune.driver.training_shown import TrainingShown
 from autoprune.errors import SearchAborted
 from autoprune.evaluators.assets import Assets
 from autoprune.evaluators.evaluator import PruneEvaluator
+from autoprune.evaluators.finetune import FinetuneEvaluator
 from autoprune.hypernet.training import TrainedHypernet
 from autoprune.latency.predictor import LatencyModel
 from autoprune.models import registry
@@ -87,6 +89,7 @@ class Prepared:
             std=self.dataset.std,
             config=evaluation,
             hypernet=None if self.hypernet is None else _arrays(self.hypernet.network),
+            reconstruction=reconstruction_material(self.config, self.dataset, self.base, self.space),
             finetuning=finetuning(self.config, self.dataset, self.evaluation_digest),
         )
 
@@ -103,6 +106,7 @@ class Prepared:
         BatchNorm statistics.
 
         One thread a candidate: threads that share one small network wait for each other more than they compute.
+        Candidates that were fine-tuned are trained again, one after another: torch has one generator for all threads.
         """
         workers = torch.get_num_threads()
         evaluator, mean, std = self.evaluator, self.dataset.mean, self.dataset.std
@@ -117,7 +121,8 @@ class Prepared:
         torch.set_num_threads(1)
         try:
             with ThreadPoolExecutor(workers) as pool:
-                yield from pool.map(measured, candidates)
+                trained = isinstance(evaluator, FinetuneEvaluator)
+                yield from map(measured, candidates) if trained else pool.map(measured, candidates)
         finally:
             torch.set_num_threads(workers)
 
@@ -157,6 +162,7 @@ def prepare(config: SearchConfig, progress: Progress) -> Prepared:
     progress.phase("data")
     dataset = sources.load(config.space.data, seed=config.seed, on_progress=_counting(progress))
     base = _base(config, dataset, progress)
+    note_unreconstructed(config, base, space, progress)
     made = trained_hypernet(config, space, dataset, base, progress)
     return Prepared(config, dataset, base, space, decoder, made)
 

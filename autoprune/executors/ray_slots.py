@@ -250,7 +250,7 @@ class SlotScheduler(FIFOScheduler):
         if isinstance(error, RayActorError) and error._actor_init_failed:
             return str(error).strip().splitlines()[-1]
         if slot.trial is not None and self._clock.now - slot.since >= self._trial_seconds - 2 * _MAX_TICK_SECONDS:
-            return f"exceeded trial_seconds={self._trial_seconds:g} and was killed"
+            return f"exceeded trial_seconds={self._trial_seconds:g} and was killed: raise limits.trial_seconds"
         if isinstance(error, OutOfMemoryError) or "running low on memory" in str(error):
             return "worker process was killed by Ray, as its node ran out of memory"
         return "worker process died (killed or out of memory)"

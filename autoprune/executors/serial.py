@@ -74,6 +74,6 @@ class SerialExecutor:
             if not session.report(trial.number, measurement):
                 return Outcome(OutcomeKind.STOPPED, measurement.metrics, "stopped early", measurement.timings, "serial")
             if time.monotonic() - began > self._trial_seconds:
-                reason = f"took longer than {self._trial_seconds:g} s (limits.trial_seconds)"
+                reason = f"took longer than {self._trial_seconds:g} s: raise limits.trial_seconds"
                 return Outcome(OutcomeKind.ACCIDENT, reason=reason, worker="serial")
         raise EvaluationError("the evaluator ended without a final measurement.")

@@ -149,8 +149,8 @@ class TestAccidents:
             (0, "RuntimeError: mat1 and mat2 shapes cannot be multiplied"),
             (1, "EvaluationError: slicing failed"),
             (2, "worker process died (killed or out of memory)"),
-            (3, "exceeded trial_seconds=2 and was killed"),
-            (4, "exceeded trial_seconds=2 and was killed"),
+            (3, "exceeded trial_seconds=2 and was killed: raise limits.trial_seconds"),
+            (4, "exceeded trial_seconds=2 and was killed: raise limits.trial_seconds"),
         ],
     )
     def test_reason_in_words(self, accidents: FakeSession, number: int, reason: str) -> None:

@@ -35,7 +35,8 @@ def test_trials_that_were_not_run_and_broken_clocks_do_not_count() -> None:
         ("wait", "controller"),
         ("report", "carrying candidates"),
         ("slice", "cutting models"),
-        ("train", "80 % of the workers' time goes into train."),
+        ("train", "fidelity.epochs"),
+        ("warm", "80 % of the workers' time goes into warm."),
     ],
 )
 def test_the_largest_phase_is_named_with_what_to_do(most: str, said: str) -> None:

@@ -58,7 +58,7 @@ def test_an_accident_is_retried(store: Store) -> None:
 
 def test_a_trial_over_its_time_is_an_accident(store: Store) -> None:
     run(store, ToyEvaluator(seconds=0.03, steps=5), trials=1, seconds=0.05)
-    assert store.trial("toy", 0).reason == "took longer than 0.05 s (limits.trial_seconds)"
+    assert store.trial("toy", 0).reason == "took longer than 0.05 s: raise limits.trial_seconds"
 
 
 def test_an_evaluator_without_a_final_measurement_is_an_accident(store: Store) -> None:
