@@ -7,6 +7,8 @@
     history                         how the hypervolume of the front grew, trial by trial
     compare                         candidates trained to their end, with inherited and with new weights
     audit                           how well the search's own ranking agrees with training to the end
+    criteria_report                 which criterion ranks channels as an oracle does that tries each of them
+    prune                           the whole pruning procedure of a paper, by name
     retrain                         one of them, exported as a finished model
     export, load_model, space       hand a pruned model over, read it back, look at what can be pruned
     export_module                   any module as ONNX, torch.export or TorchScript, verified
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
         audit,
         bench_export,
         compare,
+        criteria_report,
         export,
         export_module,
         front,
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
         latency_table,
         load_model,
         prepare,
+        prune,
         report,
         resume,
         retrain,
@@ -64,6 +68,7 @@ _HOMES = {
             "audit",
             "bench_export",
             "compare",
+            "criteria_report",
             "export",
             "export_module",
             "front",
@@ -71,6 +76,7 @@ _HOMES = {
             "latency_table",
             "load_model",
             "prepare",
+            "prune",
             "report",
             "resume",
             "retrain",
@@ -105,6 +111,7 @@ __all__ = [
     "audit",
     "bench_export",
     "compare",
+    "criteria_report",
     "export",
     "export_module",
     "front",
@@ -113,6 +120,7 @@ __all__ = [
     "load_model",
     "measure_latency",
     "prepare",
+    "prune",
     "report",
     "resume",
     "retrain",

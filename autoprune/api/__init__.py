@@ -8,11 +8,13 @@ from __future__ import annotations
 from autoprune.api.auditing import AuditResult, audit, stored_audits
 from autoprune.api.comparing import CompareResult, compare
 from autoprune.api.controller_benchmark import ControllerBenchmarkResult, benchmark_controllers
+from autoprune.api.criteria_reporting import CriteriaReportResult, criteria_report
 from autoprune.api.export_bench import ExportBench, bench_export
 from autoprune.api.latency import latency_table
 from autoprune.api.models import SpaceReport, export, export_module, load_model, space
 from autoprune.api.module_search import ModuleSearchResult, search_module
 from autoprune.api.preparing import PreparedNetwork, prepare
+from autoprune.api.pruning_presets import PresetInfo, PruneResult, preset_list, prune
 from autoprune.api.queries import front, history, plot, report, searches, select, trials
 from autoprune.api.retraining import RetrainResult, retrain
 from autoprune.api.searching import SearchResult, resume, search
@@ -21,9 +23,12 @@ __all__ = [
     "AuditResult",
     "CompareResult",
     "ControllerBenchmarkResult",
+    "CriteriaReportResult",
     "ExportBench",
     "ModuleSearchResult",
     "PreparedNetwork",
+    "PresetInfo",
+    "PruneResult",
     "RetrainResult",
     "SearchResult",
     "SpaceReport",
@@ -31,6 +36,7 @@ __all__ = [
     "bench_export",
     "benchmark_controllers",
     "compare",
+    "criteria_report",
     "export",
     "export_module",
     "front",
@@ -39,6 +45,8 @@ __all__ = [
     "load_model",
     "plot",
     "prepare",
+    "preset_list",
+    "prune",
     "report",
     "resume",
     "retrain",

@@ -1,0 +1,265 @@
+"""Which criterion ranks channels best: all of them against an oracle that tries each channel."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from autoprune.driver.observers import Silent
+from autoprune.errors import ConfigError, NotFound, StoreError, UndefinedScore
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from autoprune.analysis.criteria_report import CriteriaReport, CriterionScores, Oracle
+    from autoprune.config.schema import SearchConfig
+    from autoprune.data.dataset import Split
+    from autoprune.driver.assemble import Prepared
+    from autoprune.protocols import Criterion, KnownStatistics, Progress, Statistic
+
+__all__ = ["CriteriaReportResult", "criteria_report"]
+
+_LEAST_IMAGES = 20
+
+
+@dataclass(frozen=True)
+class CriteriaReportResult:
+    """What was found, and the files that say so."""
+
+    report: CriteriaReport
+    output: Path
+    files: tuple[Path, ...]
+
+
+def criteria_report(
+    config: str | Path | Mapping[str, Any] | SearchConfig,
+    *,
+    criteria: Sequence[str] = (),
+    images: int = 500,
+    draws: int = 3,
+    overrides: Sequence[str] = (),
+    out: str | Path | None = None,
+    progress: Progress | None = None,
+) -> CriteriaReportResult:
+    """Spearman's correlation of criteria with the oracle, on the base model of a launch file.
+
+    The oracle ablates each unit of each group on ``images`` training images; criteria that read data get ``draws``
+    draws of ``evaluator.calibration_images`` other training images, random ones as many seeds. Test and search-val
+    images are not touched. ``criteria``: names, all by default. Files go to ``out`` (OUTPUT/NAME/criteria).
+
+    Raises ConfigError (an unknown criterion, too few images) and StoreError (files cannot be written).
+    """
+    from autoprune.analysis.criteria_report import CriteriaReport
+    from autoprune.analysis.criteria_report_files import write_report
+    from autoprune.api.training_materials import require_images
+    from autoprune.config.loading import load_search
+    from autoprune.driver import assemble
+
+    loaded = load_search(config, overrides)
+    names = _checked(criteria, images, draws)
+    require_images(loaded)
+    shown = progress or Silent()
+    prepared = assemble.prepare(_plain(loaded), shown)
+    split = _Images(prepared, images)
+    scored = _score_all(prepared, names, split.draws(draws), shown)
+    oracle, facts = _ablate(prepared, split.oracle, shown)
+    facts["criteria"] = (
+        f"{draws} draws of {split.per_draw} other training images each" if split.per_draw else "no images"
+    )
+    report = CriteriaReport(loaded.name, oracle, tuple(scored), facts)
+    shown.phase("report")
+    folder = Path(out) if out is not None else Path(loaded.output) / loaded.name / "criteria"
+    try:
+        files = write_report(report, folder)
+    except OSError as error:
+        raise StoreError(f"the report cannot be written to {folder}: {error.strerror}.", "Use --out DIR.") from None
+    return CriteriaReportResult(report, folder, tuple(files))
+
+
+def _checked(criteria: Sequence[str], images: int, draws: int) -> list[str]:
+    """The criteria's names. Raises ConfigError before anything is loaded or trained."""
+    from autoprune.pruning import criteria as registry
+
+    names = list(dict.fromkeys(name.strip() for name in criteria)) or registry.names()
+    for name in names:
+        registry.get(name)
+    if images < _LEAST_IMAGES:
+        raise ConfigError(f"an oracle on {images} images says little.", f"Use at least {_LEAST_IMAGES}: --images 500.")
+    if draws < 1:
+        raise ConfigError(f"{draws} draws of images: expected at least 1.", "Use --draws 3.")
+    return names
+
+
+def _plain(config: SearchConfig) -> SearchConfig:
+    """What the base model needs, without budgets, latency tables and hypernetworks."""
+    from autoprune.config.schema import InheritWeights, OptunaControllerConfig
+
+    evaluator = config.evaluator.model_copy(update={"weights": InheritWeights()})
+    left = {"constraints": (), "objectives": ("top1 max", "macs min"), "latency": None, "racing": None}
+    return config.model_copy(update={**left, "evaluator": evaluator, "controller": OptunaControllerConfig()})
+
+
+class _Images:
+    """Training images: some for the oracle, and of the others some for each draw of the criteria."""
+
+    def __init__(self, prepared: Prepared, images: int) -> None:
+        from autoprune.data.dataset import Split
+
+        train, self._seed = prepared.dataset.train, prepared.config.seed
+        if images >= len(train):
+            raise ConfigError(
+                f"{images} images for the oracle, but there are {len(train)} training images, of which criteria need "
+                "some as well.",
+                f"Use --images {len(train) // 2}.",
+            )
+        mixed = train.take(len(train), self._seed)
+        self.oracle = Split(mixed.images[:images], mixed.labels[:images])
+        self._rest = Split(mixed.images[images:], mixed.labels[images:])
+        self.per_draw = min(prepared.config.evaluator.calibration_images, len(self._rest))
+
+    def draws(self, count: int) -> list[Split]:
+        return [self._rest.take(self.per_draw, self._seed + draw) for draw in range(count)]
+
+
+# --- criteria --------------------------------------------------------------------------------------------------------
+
+
+def _score_all(
+    prepared: Prepared, names: Sequence[str], draws: Sequence[Split], progress: Progress
+) -> list[CriterionScores]:
+    """Every criterion on every draw. Criteria that need the same statistics share their passes."""
+    from autoprune.pruning import criteria as registry
+
+    made = [[registry.get(name, seed=prepared.config.seed + draw) for name in names] for draw in range(len(draws))]
+    needs = list(dict.fromkeys(each.needs for each in made[0] if each.needs))
+    if needs and not len(draws[0]):
+        reads = sorted(each.name for each in made[0] if each.needs)
+        raise ConfigError(
+            f"these criteria read training images, and evaluator.calibration_images is 0: {', '.join(reads)}.",
+            "Add --set evaluator.calibration_images=1000, or name others with --criteria.",
+        )
+    progress.phase("criteria", len(needs) * sum(map(len, draws)) or None)
+    known = [_collected(prepared, needs, draw, progress) for draw in draws]
+    return [
+        _scored(prepared, [row[place] for row in made], [found.get(made[0][place].needs) for found in known])
+        for place in range(len(names))
+    ]
+
+
+@dataclass(frozen=True)
+class _Collected:
+    statistics: KnownStatistics | None
+    """None: they cannot be collected on this network."""
+    seconds: float
+    problem: str = ""
+
+
+def _collected(
+    prepared: Prepared, needs: Sequence[frozenset[Statistic]], draw: Split, progress: Progress
+) -> dict[frozenset[Statistic], _Collected]:
+    """One pass for each set of statistics, so that its time can be told."""
+    from autoprune.pruning.statistics import collect
+
+    def advance(rows: int) -> None:
+        progress.advance(step=rows)
+
+    found = {}
+    for wanted in needs:
+        started = time.perf_counter()
+        try:
+            statistics = collect(
+                prepared.base.module,
+                prepared.space.groups,
+                wanted,
+                _batches(prepared, draw),
+                seed=prepared.config.seed,
+                on_batch=advance,
+            )
+        except ConfigError as error:
+            found[wanted] = _Collected(None, 0.0, error.message)
+        else:
+            found[wanted] = _Collected(statistics, time.perf_counter() - started)
+    return found
+
+
+def _batches(prepared: Prepared, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
+    size = prepared.config.evaluator.batch_size
+    for start in range(0, len(split), size):
+        yield _tensors(prepared, split, slice(start, start + size))
+
+
+def _tensors(prepared: Prepared, split: Split, rows: slice) -> tuple[Tensor, Tensor]:
+    import torch
+
+    from autoprune.training.scoring import normalise
+
+    images = normalise(torch.tensor(split.images[rows]), prepared.dataset.mean, prepared.dataset.std)
+    return images, torch.tensor(split.labels[rows])
+
+
+def _scored(prepared: Prepared, criteria: Sequence[Criterion], known: Sequence[_Collected | None]) -> CriterionScores:
+    """One criterion on all draws; what is undefined or not finite in one of them is left out of all."""
+    from autoprune.analysis.criteria_report import CriterionScores, finite_scores
+    from autoprune.pruning.ranking import tensors_of
+
+    tensors = tensors_of(prepared.base.module)
+    left_out: dict[str, str] = {}
+    draws: list[dict[str, np.ndarray]] = []
+    started = time.perf_counter()
+    for criterion, collected in zip(criteria, known, strict=True):
+        values: dict[str, np.ndarray] = {}
+        for group in prepared.space.groups:
+            try:
+                if collected is not None and collected.statistics is None:
+                    raise UndefinedScore(collected.problem)
+                values[group.name] = criterion.score(group, tensors, collected.statistics if collected else None)
+            except UndefinedScore as undefined:
+                left_out.setdefault(group.name, undefined.message)
+        scores, reasons = finite_scores(values)
+        left_out = {**reasons, **left_out}
+        draws.append(scores)
+    seconds = (time.perf_counter() - started) / len(draws) + (known[0].seconds if known[0] else 0.0)
+    kept = tuple({name: each for name, each in draw.items() if name not in left_out} for draw in draws)
+    needs = ", ".join(sorted(statistic.name for statistic in criteria[0].needs)) or "weights"
+    return CriterionScores(criteria[0].name, kept, left_out, needs, seconds)
+
+
+# --- oracle ----------------------------------------------------------------------------------------------------------
+
+
+def _ablate(prepared: Prepared, split: Split, progress: Progress) -> tuple[Oracle, dict[str, str]]:
+    from autoprune.analysis.criteria_report import Oracle
+    from autoprune.pruning.ablation import Ablator
+    from autoprune.training.scoring import score
+
+    dataset, module = prepared.dataset, prepared.base.module
+    full = score(module, split, mean=dataset.mean, std=dataset.std, batch_size=prepared.config.evaluator.batch_size)
+    ablator = Ablator(module, prepared.space.groups, *_tensors(prepared, split, slice(None)))
+    groups = [group for group in prepared.space.groups if group.name not in ablator.untapped]
+    if not groups:
+        raise NotFound(
+            "no group of this network can be ablated: "
+            + "; ".join(f"{name}: {why}" for name, why in ablator.untapped.items())
+        )
+    for name, why in ablator.untapped.items():
+        progress.note(f"group {name} is left out of the oracle: {why}")
+    progress.phase("ablating units", sum(map(ablator.steps, groups)))
+    advance: Callable[[int], None] = lambda steps: progress.advance(step=steps)  # noqa: E731
+    started = time.perf_counter()
+    oracle = Oracle({group.name: ablator.changes(group, advance) for group in groups})
+    seconds = time.perf_counter() - started
+    units = sum(group.units for group in groups)
+    return oracle, {
+        "network": f"{prepared.config.space.model.model_dump().get('name', prepared.config.space.model.kind)}, "
+        f"{units} units in {len(groups)} groups" + _left_out(ablator.untapped),
+        "oracle": f"{len(split)} training images; the network's loss on them is {full['loss']:.4f} nats, its top1 "
+        f"{100 * full['top1']:.2f} %; {seconds:.0f} s",
+    }
+
+
+def _left_out(untapped: Mapping[str, str]) -> str:
+    return f" (not ablated: {', '.join(untapped)})" if untapped else ""
