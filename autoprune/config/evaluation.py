@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from autoprune.config.recipes import Augment
 from autoprune.config.strict import Strict
 from autoprune.errors import ConfigError
 
-__all__ = ["EvaluatorConfig", "HypernetRecipe", "HypernetWeights", "InheritWeights", "WeightsConfig", "with_weights"]
+__all__ = [
+    "EvaluatorConfig",
+    "HypernetRecipe",
+    "HypernetWeights",
+    "InheritWeights",
+    "ReconstructionConfig",
+    "WeightsConfig",
+    "with_weights",
+]
 
 
 class InheritWeights(Strict):
@@ -61,8 +69,27 @@ class HypernetWeights(Strict):
 WeightsConfig = Annotated[InheritWeights | HypernetWeights, Field(discriminator="kind")]
 
 
+class ReconstructionConfig(Strict):
+    """Whether the layers that read cut channels get new weights, which give what they gave before."""
+
+    kind: Literal["none", "bias", "channel", "full"] = "none"
+    """``bias``: the mean of what was cut (without effect in front of a BatchNorm that is calibrated). ``channel``: one
+    factor for each channel that stays (ThiNet). ``full``: all weights, by least squares (He et al. 2017)."""
+    mode: Literal["once", "sequential"] = "sequential"
+    """``sequential``: layer after layer, from what the pruned network itself reads: one pass of ``images`` a candidate,
+    which calibrates BatchNorm as well. ``once``: from moments of the base model, milliseconds a candidate."""
+    ridge: float = Field(0.01, ge=0)
+    """Pull towards the inherited weights, relative to the mean square of each input."""
+    images: int = Field(500, ge=1)
+    """Training images; a sequential pass takes them in one piece."""
+    positions: int = Field(10, ge=1)
+    """Places of each image at which a layer is fitted."""
+
+
 class EvaluatorConfig(Strict):
     weights: WeightsConfig = InheritWeights()
+    reconstruction: ReconstructionConfig = ReconstructionConfig()
+    """A kind alone (``full``), or ``{kind: full, mode: once}``."""
     calibration_images: int = Field(1000, ge=0)
     """Training images for re-estimating BatchNorm after slicing; 0 leaves the inherited statistics."""
     validation_images: int = Field(2000, ge=1)
@@ -75,6 +102,27 @@ class EvaluatorConfig(Strict):
     def _inherited(cls, value: Any) -> Any:
         """``weights: {criterion: l1}`` needs no kind."""
         return {"kind": "inherit", **value} if isinstance(value, dict) else value
+
+    @field_validator("reconstruction", mode="before")
+    @classmethod
+    def _by_kind(cls, value: Any) -> Any:
+        return {"kind": "none" if value is None else value} if value is None or isinstance(value, str) else value
+
+    @model_serializer(mode="wrap")
+    def _without_reconstruction(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The key came later: records and digests without reconstruction are as before."""
+        content: dict[str, Any] = handler(self)
+        if self.reconstruction.kind == "none":
+            del content["reconstruction"]
+        return content
+
+    @model_validator(mode="after")
+    def _has_weights_to_fit(self) -> EvaluatorConfig:
+        if isinstance(self.weights, HypernetWeights) and self.reconstruction.kind != "none":
+            raise ValueError(
+                "reconstruction needs inherited weights: those of a hypernetwork have no original to match"
+            )
+        return self
 
     @model_validator(mode="after")
     def _calibrates(self) -> EvaluatorConfig:

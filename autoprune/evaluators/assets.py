@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from autoprune.config.schema import EvaluatorConfig, ModelConfig, Recipe
 from autoprune.models import registry
+from autoprune.pruning.reconstruction import Material
 from autoprune.types import ChannelGroup
 
 __all__ = ["Assets", "Finetuning", "base_module", "shared_tensor"]
@@ -53,6 +54,8 @@ class Assets:
     config: EvaluatorConfig
     hypernet: Mapping[str, np.ndarray] | None = None
     """``state_dict`` of the hypernetwork that makes the candidates' weights; None: they inherit the base model's."""
+    reconstruction: Material | None = None
+    """None: candidates keep the weights that they inherit."""
     finetuning: Finetuning | None = None
     """None: candidates are calibrated only."""
 

@@ -14,6 +14,7 @@ from autoprune.evaluators.assets import Assets, base_module, shared_tensor
 from autoprune.evaluators.hypernet import HypernetSource
 from autoprune.evaluators.inherit import InheritSource
 from autoprune.evaluators.networks import Network, Networks
+from autoprune.evaluators.reconstructing import ReconstructingSource, timed_build
 from autoprune.protocols import WeightSource
 from autoprune.training.scoring import normalise
 from autoprune.types import Candidate, Measurement
@@ -52,12 +53,12 @@ class PruneEvaluator:
     def evaluate(self, candidate: Candidate) -> Iterator[Measurement]:
         started = time.perf_counter()
         with torch.inference_mode():
-            network = self.networks.network(self._source.build(candidate))
-            sliced = time.perf_counter()
+            model, timings = timed_build(self._source, candidate)
+            network = self.networks.network(model)
+            built = time.perf_counter()
             network.calibrate(self._calibration_batches(candidate))
             network.fold()
-            calibrated = time.perf_counter()
-            timings = {"slice": sliced - started, "calibrate": calibrated - sliced}
+            timings["calibrate"] = time.perf_counter() - built
             yield from self._score(network, started, timings)
 
     def _score(self, network: Network, started: float, timings: dict[str, float]) -> Iterator[Measurement]:
@@ -84,7 +85,8 @@ class PruneEvaluator:
         return Measurement({"top1": top1, "loss": mean_loss}, seen, elapsed, final, timings)
 
     def _calibration_batches(self, candidate: Candidate) -> Iterator[Tensor]:
-        return iter(()) if self._is_untouched(candidate) else self._batches(self._calibration)
+        calibrated = isinstance(self._source, ReconstructingSource) and self._source.calibrates
+        return iter(()) if calibrated or self._is_untouched(candidate) else self._batches(self._calibration)
 
     def _is_untouched(self, candidate: Candidate) -> bool:
         """Full width where weights are inherited: the base model's own statistics are right for it, and it stays what
@@ -103,9 +105,18 @@ class PruneEvaluator:
 
 def _source(base: nn.Module, assets: Assets) -> WeightSource:
     if assets.hypernet is None:
-        return InheritSource(base, assets.groups, assets.ranking)
+        return _inheriting(base, assets)
     state = {name: shared_tensor(array) for name, array in assets.hypernet.items()}
     return HypernetSource(base, assets.groups, state)
+
+
+def _inheriting(base: nn.Module, assets: Assets) -> WeightSource:
+    material = assets.reconstruction
+    if material is None:
+        return InheritSource(base, assets.groups, assets.ranking)
+    images = None if material.images is None else shared_tensor(material.images)
+    shown = None if images is None else normalise(images, assets.mean, assets.std)
+    return ReconstructingSource(base, assets.groups, assets.ranking, material, shown)
 
 
 def make_evaluator(assets: Assets) -> PruneEvaluator:

@@ -33,13 +33,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training": {*BASE, "config", "models", "data"},
     "hypernet": {*TORCH_LINE, "training"},
     "retraining": {*TORCH_LINE, "training", "hypernet"},
+    "procedures": {*TORCH_LINE, "training"},
     "evaluators": {*TORCH_LINE, "training", "hypernet"},
     "exporters": {*TORCH_LINE, "evaluators"},
     "controllers": {*BASE, "protocols", "config", "space", "cost"},
     "store": {*BASE},
     "executors": {*BASE, "protocols", "driver", "config"},
     "driver": {*BASE, "protocols", "config", "space", "cost", "store"},
-    "testing": {*BASE, "protocols", "config", "space", "cost", "controllers", "store"},
+    "testing": {*BASE, "protocols", "config", "space", "cost", "controllers", "store", "pruning"},
     # measures every part, and is called by the command line alone
     "bench": {*TORCH_LINE, "training", "evaluators", "driver", "store", "executors", "analysis", "api"},
     "service": {*BASE, "api", "config", "analysis"},
@@ -53,6 +54,7 @@ EXCEPTIONS = {
     "driver/assemble_hypernet.py",
     "driver/assemble_latency.py",
     "driver/assemble_module.py",
+    "driver/assemble_reconstruction.py",
 }
 
 # library -> the only parts or files that may import it at all
