@@ -14,7 +14,7 @@ from autoprune.pruning.standardised import effective_weights
 from autoprune.pruning.statistics.base import Statistics
 from autoprune.types import Candidate, ChannelGroup
 
-__all__ = ["Scores", "keep", "order", "rank", "scores", "tensors_of"]
+__all__ = ["Scores", "keep", "order", "portion", "rank", "scores", "tensors_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +89,15 @@ def rank(
 ) -> dict[str, np.ndarray]:
     """The :func:`order` of the :func:`scores`."""
     return order(scores(model, groups, criterion, statistics, fallback=fallback).values)
+
+
+def portion(units: int, share: float) -> int:
+    """That share of the units as a whole number: the nearest, halves up.
+
+    >>> portion(10, 1 - 0.9), portion(10, 0.25), portion(10, 0.0)
+    (1, 3, 0)
+    """
+    return int(units * share + 0.5 + 1e-9)
 
 
 def keep(

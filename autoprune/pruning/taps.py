@@ -133,11 +133,12 @@ def on_readings(model: nn.Module, taps: Taps, visit: Callable[[Reading], Tensor 
 
 
 @contextmanager
-def gated(model: nn.Module, taps: Taps, gates: Tensor) -> Iterator[None]:
+def gated(model: nn.Module, taps: Taps, gates: Tensor, *, copies: bool = False) -> Iterator[None]:
     """While it lasts, units are multiplied by their gates wherever they are read.
 
     ``gates``: (units,) for all examples, or (rows, units), one row for each example of the batches that run inside;
-    numbered as in ``taps``. Derivatives by the gates are right, also second ones.
+    numbered as in ``taps``. Derivatives by the gates are right, also second ones; with ``copies`` also for a model that
+    writes into what its modules have read before.
     """
     padded = torch.cat([gates, gates.new_ones((*gates.shape[:-1], 1))], -1)
 
@@ -150,7 +151,7 @@ def gated(model: nn.Module, taps: Taps, gates: Tensor) -> Iterator[None]:
         shape = [1] * value.ndim
         shape[dim] = value.shape[dim]
         shape[0] = len(factors) if factors.ndim == 2 else 1
-        return value * factors.view(shape)
+        return (value.clone() if copies else value) * factors.view(shape)
 
     with on_readings(model, taps, multiply):
         yield

@@ -1,40 +1,104 @@
-"""Scores of channels by name: :func:`get` makes a criterion, :func:`names` lists them."""
+"""Scores of channels by name: :func:`get` makes a criterion, :func:`catalogue` describes them all.
+
+A criterion is a data class whose fields, but for ``name`` and ``needs``, are its options. Larger = keep, always.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from autoprune.errors import ConfigError, did_you_mean
 from autoprune.protocols import Criterion
+from autoprune.pruning.criteria.activation import ActivationCriterion
+from autoprune.pruning.criteria.batchnorm import BatchNormCriterion, FoldedNormCriterion
+from autoprune.pruning.criteria.brain_damage import FisherCriterion, GaussNewtonCriterion, HutchinsonCriterion
+from autoprune.pruning.criteria.fpgm import GeometricMedianCriterion
 from autoprune.pruning.criteria.group_norm import GroupNormCriterion
+from autoprune.pruning.criteria.information import EntropyCriterion, MutualInformationCriterion
 from autoprune.pruning.criteria.magnitude import MagnitudeCriterion
 from autoprune.pruning.criteria.random import RandomCriterion
 from autoprune.pruning.criteria.taylor import TaylorCriterion
 
-__all__ = ["get", "names"]
+__all__ = ["Description", "catalogue", "get", "names"]
 
-_MAKERS: dict[str, Callable[..., Criterion]] = {
-    "group_l1": lambda seed: GroupNormCriterion("group_l1", 1),
-    "group_l2": lambda seed: GroupNormCriterion("group_l2", 2),
-    "l1": lambda seed: MagnitudeCriterion("l1", 1),
-    "l2": lambda seed: MagnitudeCriterion("l2", 2),
-    "random": RandomCriterion,
-    "taylor": lambda seed, **options: TaylorCriterion(**options),
+
+@dataclass(frozen=True)
+class _Entry:
+    make: Callable[..., Criterion]
+    """(options) -> criterion; a seeded one takes ``seed`` as well."""
+    measures: str
+    source: str
+    seeded: bool = False
+
+
+_ENTRIES: dict[str, _Entry] = {
+    "activation_mean": _Entry(
+        lambda: ActivationCriterion("activation_mean"), "mean behind the activation", "Molchanov et al. 2017"
+    ),
+    "activation_std": _Entry(
+        lambda: ActivationCriterion("activation_std"), "deviation behind the activation", "Molchanov et al. 2017"
+    ),
+    "apoz": _Entry(lambda: ActivationCriterion("apoz"), "share that is not zero behind the ReLU", "Hu et al. 2016"),
+    "bn_scale": _Entry(BatchNormCriterion, "BatchNorm's |gamma|", "Liu et al. 2017"),
+    "entropy": _Entry(EntropyCriterion, "entropy of the mean response", "Luo and Wu 2017"),
+    "fisher": _Entry(FisherCriterion, "squared derivative of the loss by the gate", "Theis et al. 2018"),
+    "fpgm": _Entry(GeometricMedianCriterion, "distance to the other filters", "He et al. 2019"),
+    "gamma_weight": _Entry(FoldedNormCriterion, "L1 norm of the filter folded with BatchNorm", "ours"),
+    "gauss_newton": _Entry(GaussNewtonCriterion, "Gauss-Newton curvature of the gate", "LeCun et al. 1989"),
+    "group_l1": _Entry(
+        lambda: GroupNormCriterion("group_l1", 1), "absolute weights that make and read it", "Fang et al. 2023"
+    ),
+    "group_l2": _Entry(
+        lambda: GroupNormCriterion("group_l2", 2), "squared weights that make and read it", "Fang et al. 2023"
+    ),
+    "hutchinson": _Entry(HutchinsonCriterion, "curvature of the loss by the gate", "LeCun et al. 1989"),
+    "l1": _Entry(lambda: MagnitudeCriterion("l1", 1), "L1 norm of the filter", "Li et al. 2017"),
+    "l2": _Entry(lambda: MagnitudeCriterion("l2", 2), "L2 norm of the filter", "Li et al. 2017"),
+    "mutual_information": _Entry(
+        MutualInformationCriterion, "what the mean response says of the class", "Molchanov et al. 2017"
+    ),
+    "random": _Entry(RandomCriterion, "nothing: the control", "Mittal et al. 2018", seeded=True),
+    "taylor": _Entry(TaylorCriterion, "derivative of the loss by the gate", "Molchanov et al. 2017"),
 }
 
 
-def names() -> list[str]:
-    """The registered criteria.
+@dataclass(frozen=True)
+class Description:
+    """A criterion in words."""
 
-    >>> names()
-    ['group_l1', 'group_l2', 'l1', 'l2', 'random', 'taylor']
-    """
-    return sorted(_MAKERS)
+    name: str
+    measures: str
+    source: str
+    needs: tuple[str, ...]
+    """``weights`` alone, or ``images``, with ``labels`` where these are read too."""
+
+
+def names() -> list[str]:
+    """The registered criteria, in alphabetical order."""
+    return sorted(_ENTRIES)
 
 
 def get(name: str, seed: int = 0, **options: Any) -> Criterion:
-    """The criterion of that name; ``seed`` matters to random ones only. Raises ConfigError for an unknown name."""
-    if name not in _MAKERS:
-        raise ConfigError(f"there is no criterion {name!r}.", did_you_mean(name, _MAKERS))
-    return _MAKERS[name](seed, **options)
+    """The criterion of that name; ``seed`` matters to random ones only. Raises ConfigError for an unknown name or
+    option."""
+    if name not in _ENTRIES:
+        raise ConfigError(f"there is no criterion {name!r}.", did_you_mean(name, _ENTRIES))
+    entry = _ENTRIES[name]
+    try:
+        return entry.make(**({"seed": seed} if entry.seeded else {}), **options)
+    except TypeError as error:
+        raise ConfigError(f"criterion {name!r} does not take these options: {error}.") from None
+
+
+def catalogue() -> list[Description]:
+    """What is known of each criterion, by name."""
+    return [Description(name, _ENTRIES[name].measures, _ENTRIES[name].source, _wants(name)) for name in names()]
+
+
+def _wants(name: str) -> tuple[str, ...]:
+    needs = get(name).needs
+    if not needs:
+        return ("weights",)
+    return ("images", "labels") if any(statistic.labels for statistic in needs) else ("images",)

@@ -1,13 +1,14 @@
 """First-order change of the loss when a channel is taken away.
 
 Molchanov, Tyree, Karras, Aila, Kautz, "Pruning Convolutional Neural Networks for Resource Efficient Inference", ICLR
-2017, equation 8: Theta(z) = | 1/M sum over the M positions of a feature map of z dC/dz |, for each example, averaged
+2017, section 2.2: Theta(z) = | 1/M sum over the M positions of a feature map of z dC/dz |, for each example, averaged
 over the examples (``reduce="mean_abs"``). ``reduce="abs_of_sum"`` takes the absolute value once, of the mean over the
 examples, as jacobgil/pytorch-pruning does: there signs cancel between examples.
 
 Measured where the channel is read, behind BatchNorm and activation: before a BatchNorm the sum is about 0 for every
 channel, whose scale the BatchNorm takes out. Channels with several readers (residual streams) add up their derivatives,
-which is that of the one gate of all readers. 1/M is left out: it is the same for all channels of a group.
+which is that of the one gate of all readers. M is the size of the map
+behind the activation, before pooling.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _GRADIENTS = GateGradients()
 
 @dataclass
 class TaylorCriterion:
-    """Mean of |t|, or |mean of t|; t = sum of z dC/dz."""
+    """Mean of |t| / M, or |mean of t| / M; t = sum of z dC/dz."""
 
     reduce: Literal["mean_abs", "abs_of_sum"] = "mean_abs"
     name: str = "taylor"
@@ -42,4 +43,4 @@ class TaylorCriterion:
         assert statistics is not None
         found: GateGradient = statistics.of(_GRADIENTS, group)
         total = found.mean_abs if self.reduce == "mean_abs" else np.abs(found.mean)
-        return total
+        return total / found.size

@@ -12,14 +12,26 @@ from typing import Any, Protocol
 
 import numpy as np
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from autoprune.errors import UndefinedScore
+from autoprune.errors import ConfigError, UndefinedScore
 from autoprune.protocols import Statistic
 from autoprune.pruning.calibration import Batch
+from autoprune.pruning.statistics.sources import Sources
 from autoprune.pruning.taps import Taps
 from autoprune.types import ChannelGroup
 
-__all__ = ["Collectable", "Collector", "Examples", "ExampleLoss", "Pass", "Scene", "Statistics", "by_group"]
+__all__ = [
+    "Collectable",
+    "Collector",
+    "Examples",
+    "ExampleLoss",
+    "Pass",
+    "Scene",
+    "Statistics",
+    "by_group",
+    "cross_entropy",
+]
 
 Examples = tuple[Batch, Tensor | None]
 """One batch of inputs, and its labels (rows,) int64 if there are any."""
@@ -36,6 +48,8 @@ class Scene:
     taps: Taps
     example: Batch
     """The first batch's inputs."""
+    sources: Sources
+    """The maps behind the activations."""
     loss: ExampleLoss
     seed: int
 
@@ -46,6 +60,8 @@ class Pass:
 
     first: int
     """Examples that came before it."""
+    rows: int
+    """Examples in it."""
     inputs: Batch
     labels: Tensor | None
     outputs: Tensor
@@ -101,6 +117,24 @@ class Statistics:
     def missing(self, statistics: Iterable[Statistic]) -> list[str]:
         """Names of those that were not collected."""
         return sorted(statistic.name for statistic in statistics if statistic not in self._found)
+
+
+def cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
+    """The loss of each example in nats, (rows,), from logits (rows, classes).
+
+    Raises ConfigError for outputs of another form, and labels that are no class.
+    """
+    if not isinstance(outputs, Tensor) or outputs.ndim != 2:
+        got = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+        raise ConfigError(
+            f"a criterion that reads gradients needs logits (examples, classes), the model returns {got}."
+        )
+    if len(labels) != len(outputs) or int(labels.min()) < 0 or int(labels.max()) >= outputs.shape[1]:
+        raise ConfigError(
+            f"labels go from {int(labels.min())} to {int(labels.max())} for {len(labels)} examples; "
+            f"the model gives {outputs.shape[1]} classes for {len(outputs)}."
+        )
+    return F.cross_entropy(outputs, labels, reduction="none")
 
 
 def by_group(taps: Taps, values: np.ndarray) -> dict[str, np.ndarray]:

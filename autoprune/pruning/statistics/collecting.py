@@ -8,35 +8,26 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from autoprune.errors import ConfigError
 from autoprune.protocols import Statistic
 from autoprune.pruning.calibration import Batch
-from autoprune.pruning.statistics.base import Collectable, Collector, ExampleLoss, Examples, Pass, Scene, Statistics
-from autoprune.pruning.statistics.gradients import recording
+from autoprune.pruning.statistics.base import (
+    Collectable,
+    Collector,
+    ExampleLoss,
+    Examples,
+    Pass,
+    Scene,
+    Statistics,
+    cross_entropy,
+)
+from autoprune.pruning.statistics.gradients import overwrites, recording
+from autoprune.pruning.statistics.sources import find_sources
 from autoprune.pruning.taps import arguments, evaluating, find_taps
 from autoprune.types import ChannelGroup
 
-__all__ = ["collect", "cross_entropy"]
-
-
-def cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
-    """The loss of each example in nats, (rows,), from logits (rows, classes).
-
-    Raises ConfigError for outputs of another form, and labels that are no class.
-    """
-    if not isinstance(outputs, Tensor) or outputs.ndim != 2:
-        got = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
-        raise ConfigError(
-            f"a criterion that reads gradients needs logits (examples, classes), the model returns {got}."
-        )
-    if len(labels) != len(outputs) or int(labels.min()) < 0 or int(labels.max()) >= outputs.shape[1]:
-        raise ConfigError(
-            f"labels go from {int(labels.min())} to {int(labels.max())} for {len(labels)} examples; "
-            f"the model gives {outputs.shape[1]} classes for {len(outputs)}."
-        )
-    return F.cross_entropy(outputs, labels, reduction="none")
+__all__ = ["collect"]
 
 
 def collect(
@@ -96,45 +87,36 @@ class _Run:
         loss: ExampleLoss,
         seed: int,
     ) -> None:
-        self._model, self._groups = model, groups
-        self._taps = find_taps(model, groups, example)
-        scene = Scene(model, groups, self._taps, example, loss, seed)
+        taps = find_taps(model, groups, example)
+        scene = Scene(model, groups, taps, example, find_sources(model, taps, example), loss, seed)
+        self._scene = scene
         self._collectors: dict[Collectable, Collector] = {item: item.collector(scene) for item in wanted}
         self._differentiates = any(collector.differentiates for collector in self._collectors.values())
-        self._copies = self._differentiates and self._overwrites(example)
+        self._copies = self._differentiates and overwrites(scene)
         self._examples = 0
 
-    def _overwrites(self, example: Batch) -> bool:
-        """Whether the model writes into what its modules have read before they could be differentiated."""
-        with recording(self._model, self._taps, copies=False) as gradients:
-            outputs = self._model(*(argument[:1] for argument in arguments(example)))
-            try:
-                gradients(outputs.flatten(1).sum(1) if isinstance(outputs, Tensor) else torch.zeros(1))
-            except RuntimeError as error:
-                if "inplace operation" in str(error):
-                    return True
-                raise
-        return False
-
     def add(self, inputs: Batch, labels: Tensor | None) -> None:
+        scene = self._scene
         recorded = (
-            recording(self._model, self._taps, copies=self._copies) if self._differentiates else nullcontext(None)
+            recording(scene.model, scene.taps, copies=self._copies) if self._differentiates else nullcontext(None)
         )
         with ExitStack() as stack:
             for collector in self._collectors.values():
                 stack.enter_context(collector.watching())
             stack.enter_context(torch.no_grad())
             gradients = stack.enter_context(recorded)
-            outputs = self._model(*arguments(inputs))
+            outputs = scene.model(*arguments(inputs))
         if isinstance(outputs, Tensor) and not bool(torch.isfinite(outputs).all()):
-            raise _not_finite(self._model, inputs)
-        batch = Pass(self._examples, inputs, labels, outputs, gradients or _no_gradients)
-        for collector in self._collectors.values():
-            collector.add(batch)
-        self._examples += len(arguments(inputs)[0])
+            raise _not_finite(scene.model, inputs)
+        rows = len(arguments(inputs)[0])
+        batch = Pass(self._examples, rows, inputs, labels, outputs, gradients or _no_gradients)
+        with torch.enable_grad():
+            for collector in self._collectors.values():
+                collector.add(batch)
+        self._examples += rows
 
     def result(self) -> Statistics:
-        untapped = {group.name: self._taps.untapped.get(group.name, "") for group in self._groups}
+        untapped = {group.name: self._scene.taps.untapped.get(group.name, "") for group in self._scene.groups}
         found: dict[Statistic, dict[str, Any]] = {}
         for statistic, collector in self._collectors.items():
             values = collector.result()

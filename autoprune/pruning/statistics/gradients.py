@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.pruning.statistics.base import Collector, Pass, Scene, by_group
-from autoprune.pruning.taps import Reading, Taps, on_readings
+from autoprune.pruning.taps import Reading, Taps, arguments, on_readings
 
-__all__ = ["GateGradient", "GateGradients", "recording"]
+__all__ = ["GateGradient", "GateGradients", "overwrites", "recording"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +29,8 @@ class GateGradient:
     mean: np.ndarray
     mean_abs: np.ndarray
     mean_square: np.ndarray
+    size: int
+    """Elements of a unit's map behind its activation, for one example; of the largest, where there are several."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,8 @@ class _Collector:
 
     def result(self) -> Mapping[str, Any]:
         parts = by_group(self._scene.taps, self._sums / self._rows)
-        return {name: GateGradient(*part) for name, part in parts.items()}
+        size = self._scene.sources.size
+        return {name: GateGradient(each[0], each[1], each[2], size(name)) for name, each in parts.items()}
 
 
 @contextmanager
@@ -73,6 +76,19 @@ def recording(model: nn.Module, taps: Taps, *, copies: bool) -> Iterator[Callabl
     recorder = _Recorder(taps, copies)
     with on_readings(model, taps, recorder.watch), torch.enable_grad():
         yield recorder
+
+
+def overwrites(scene: Scene) -> bool:
+    """Whether the model writes into what its modules have read before it can be differentiated."""
+    with recording(scene.model, scene.taps, copies=False) as gradients:
+        outputs = scene.model(*(argument[:1] for argument in arguments(scene.example)))
+        try:
+            gradients(outputs.flatten(1).sum(1) if isinstance(outputs, Tensor) else torch.zeros(1))
+        except RuntimeError as error:
+            if "inplace operation" in str(error):
+                return True
+            raise
+    return False
 
 
 class _Recorder:
