@@ -23,9 +23,11 @@ from autoprune.cli import (
     latency,
     models,
     prepare,
+    prune,
     query,
     run,
     serve,
+    worker,
 )
 
 __all__ = ["app", "main"]
@@ -67,12 +69,14 @@ query.register(app)
 models.register(app)
 latency.register(app)
 compare.register(app)
+prune.register(app)
 audit.register(app)
 bench.register(app)
 bench_export.register(app)
 benchmark_controllers.register(app)
 criteria_report.register(app)
 serve.register(app)
+worker.register(app)
 
 
 def _print_version(wanted: bool) -> None:

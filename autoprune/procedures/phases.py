@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-__all__ = ["Finetune", "Layers", "Length", "Phase", "Preset", "Rounds", "Scoring", "Sparsify", "ZeroedTraining"]
+__all__ = ["Finetune", "Length", "Phase", "Preset", "Rounds", "Scoring", "Sparsify", "ZeroedTraining"]
 
 
 @dataclass(frozen=True)
@@ -82,19 +82,7 @@ class Rounds:
     """After every round but the last."""
 
 
-@dataclass(frozen=True)
-class Layers:
-    """Group by group in order of execution: choose the units, cut, refit what reads them, train."""
-
-    scoring: Scoring
-    refit: Literal["channel", "full"]
-    """What is fitted in the next layer: a factor for each channel that it reads, or all its weights."""
-    target: Literal["current", "original"]
-    """Whose outputs the next layer is to give again: the network's before this cut, or the base model's."""
-    between: Finetune | None = None
-
-
-Phase = Sparsify | ZeroedTraining | Rounds | Layers | Finetune
+Phase = Sparsify | ZeroedTraining | Rounds | Finetune
 
 
 @dataclass(frozen=True)
@@ -110,13 +98,11 @@ class Preset:
     phases: tuple[Phase, ...]
     trained_for: float | None = None
     """Epochs of the paper's base models, to which its lengths are in proportion; None: they stand for themselves."""
-    needs_norm: bool = False
-    """BatchNorm's scales are what it reads."""
 
     @property
     def last_epochs(self) -> float:
         """Epochs of the last training, which ``--epochs`` sets."""
-        trained = [phase.length.epochs for phase in self.phases if not isinstance(phase, Rounds | Layers)]
+        trained = [phase.length.epochs for phase in self.phases if not isinstance(phase, Rounds)]
         return trained[-1]
 
     def content(self) -> dict[str, Any]:

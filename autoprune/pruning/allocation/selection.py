@@ -65,7 +65,10 @@ class Choices:
         return [max((each for each in allowed if each <= count), default=allowed[0]) for allowed, count in pairs]
 
     def uniform(self) -> dict[str, int]:
-        """The same share taken from every group: the smallest that the budget allows."""
+        """The same share taken from every group: the smallest that the budget allows.
+
+        Rounding makes several groups step down at once; of those, only as many do as it takes, the first ones.
+        """
         full = [each[-1] for each in self.allowed.values()]
         # up to each of these no group loses one more unit; the last one takes every group to its floor
         shares = sorted({k / units for units in full for k in range(units + 1)})
@@ -77,7 +80,12 @@ class Choices:
         while low < high:
             middle = (low + high) // 2
             low, high = (low, middle) if self.fits(at(middle)) else (middle + 1, high)
-        return dict(zip(self.allowed, at(low), strict=True))
+        counts, wanted = at(max(low - 1, 0)), at(low)
+        for position, count in enumerate(wanted):
+            if self.fits(counts):
+                break
+            counts[position] = count
+        return dict(zip(self.allowed, counts, strict=True))
 
     def by_share(self, shares: Mapping[str, float]) -> dict[str, int]:
         """A share of its own taken from each named group, the others full; only the floor of one unit counts."""

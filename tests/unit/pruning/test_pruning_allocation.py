@@ -75,8 +75,8 @@ def test_uniform_shares_fill_the_budget_and_never_break_it() -> None:
         assert sum(counts.values()) <= most
         kept = np.array([counts["g0"] / 10, counts["g1"] / 20, counts["g2"] / 30])
         if most >= 12:
-            assert np.ptp(kept) <= 0.11, "one unit of the smallest group at most"
-            assert sum(counts.values()) >= most - 6, "six units leave at one share at most"
+            assert np.ptp(kept) <= 0.15, "one unit of the smallest group, and rounding"
+            assert sum(counts.values()) == most, "groups step down one by one"
     assert choices((10, 20, 30), 60).uniform() == {"g0": 10, "g1": 20, "g2": 30}
 
 
