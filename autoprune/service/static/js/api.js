@@ -44,13 +44,19 @@ export async function request(url, options = {}) {
   }
 }
 
-async function reach(url, { method = "GET", json, signal, headers = {} }, sent) {
+async function reach(url, { method = "GET", json, body, signal, headers = {} }, sent) {
   const all = { ...headers };
   if (sent) all.Authorization = `Bearer ${sent}`;
   if (json !== undefined) all["Content-Type"] = "application/json";
-  const body = json === undefined ? undefined : JSON.stringify(json);
   try {
-    return await fetch(url, { method, headers: all, body, signal, credentials: "omit", cache: "no-store" });
+    return await fetch(url, {
+      method,
+      headers: all,
+      body: json === undefined ? body : JSON.stringify(json),
+      signal,
+      credentials: "omit",
+      cache: "no-store",
+    });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Refused(0, "unreachable", "the server does not answer.", "Is 'autoprune serve' still running?", null);
@@ -66,7 +72,9 @@ async function refusal(response) {
 
 /** Ask once, however many requests wait for the answer. */
 async function token(error) {
-  asking ??= ask(error).finally(() => { asking = null; });
+  asking ??= ask(error).finally(() => {
+    asking = null;
+  });
   const given = await asking;
   if (given) sessionStorage.setItem(KEPT, given);
   return given;

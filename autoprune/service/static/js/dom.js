@@ -20,13 +20,17 @@ function fill(element, props, children) {
     else if (name === "value" && "value" in element) element.value = value;
     else element.setAttribute(name, value === true ? "" : String(value));
   }
-  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  element.append(
+    ...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false),
+  );
   return element;
 }
 
 /** Put `children` in place of what the element holds. */
 export function put(element, ...children) {
-  element.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  element.replaceChildren(
+    ...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false),
+  );
   return element;
 }
 
@@ -57,9 +61,25 @@ export function save(blob, name) {
 
 /** A table: `columns` are {label, title, text (left-aligned)}, rows are lists of cells (text or elements). */
 export function table(caption, columns, rows, props = {}) {
-  const head = columns.map((column) => h("th", { scope: "col", title: column.title, class: column.text && "text" }, column.label));
+  const head = columns.map((column) =>
+    h("th", { scope: "col", title: column.title, class: column.text && "text" }, column.label),
+  );
   const body = rows.map((cells) =>
-    h("tr", {}, cells.map((cell, at) => h("td", { class: columns[at].text && "text" }, cell))));
-  return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
-    h("table", props, h("caption", { class: "hidden" }, caption), h("thead", {}, h("tr", {}, head)), h("tbody", {}, body)));
+    h(
+      "tr",
+      {},
+      cells.map((cell, at) => h("td", { class: columns[at].text && "text" }, cell)),
+    ),
+  );
+  return h(
+    "div",
+    { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
+    h(
+      "table",
+      props,
+      h("caption", { class: "hidden" }, caption),
+      h("thead", {}, h("tr", {}, head)),
+      h("tbody", {}, body),
+    ),
+  );
 }

@@ -26,7 +26,7 @@ export function describe(name) {
 
 /** Each name once: known ones in their usual order, then the others by name. */
 export function ordered(names) {
-  const rank = (name) => (RANK.indexOf(name) + 1 || RANK.length + 1);
+  const rank = (name) => RANK.indexOf(name) + 1 || RANK.length + 1;
   return [...new Set(names)].sort((a, b) => rank(a) - rank(b) || (a < b ? -1 : a > b ? 1 : 0));
 }
 

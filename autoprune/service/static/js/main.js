@@ -9,6 +9,7 @@ const VIEWS = {
   search: () => import("./views/search.js"),
   compare: () => import("./views/compare.js"),
   launch: () => import("./views/launch.js"),
+  launched: () => import("./views/launched.js"),
 };
 const main = document.getElementById("main");
 let current = { key: null, close: () => {} };
@@ -48,7 +49,12 @@ async function show() {
     document.title = `${opened.title} · autoprune`;
   } catch (error) {
     if (mine !== turn) return undefined;
-    put(place, h("h1", {}, "This cannot be shown"), complaint(error), h("p", {}, h("a", { href: "#/" }, "All searches")));
+    put(
+      place,
+      h("h1", {}, "This cannot be shown"),
+      complaint(error),
+      h("p", {}, h("a", { href: "#/" }, "All searches")),
+    );
     document.title = "autoprune";
   }
   if (!first) {
@@ -59,7 +65,7 @@ async function show() {
 }
 
 function mark(name) {
-  const here = name === "search" ? "" : name;
+  const here = { search: "", launched: "launch" }[name] ?? name;
   for (const link of document.querySelectorAll(".top nav a")) {
     if (link.getAttribute("href") === `#/${here}`) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
@@ -67,12 +73,15 @@ function mark(name) {
 }
 
 askWith((error) => {
-  const dialog = document.getElementById("token"), field = document.getElementById("token-value");
+  const dialog = document.getElementById("token"),
+    field = document.getElementById("token-value");
   document.getElementById("token-why").textContent = error.status === 403 ? `${error.message} ${error.hint}` : "";
   field.value = "";
   dialog.showModal();
   return new Promise((resolve) => {
-    dialog.addEventListener("close", () => resolve(dialog.returnValue === "use" ? field.value.trim() : null), { once: true });
+    dialog.addEventListener("close", () => resolve(dialog.returnValue === "use" ? field.value.trim() : null), {
+      once: true,
+    });
   });
 });
 

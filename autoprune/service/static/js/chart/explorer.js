@@ -13,7 +13,11 @@ export class Explorer {
     this.points = [];
     this.walked = -1;
     this.tip = h("div", { class: "tip", role: "status", hidden: true });
-    this.reset = h("button", { type: "button", class: "small quiet reset", hidden: true, on: { click: () => this.#zoom(null) } }, "Reset zoom");
+    this.reset = h(
+      "button",
+      { type: "button", class: "small quiet reset", hidden: true, on: { click: () => this.#zoom(null) } },
+      "Reset zoom",
+    );
     const { host, svg } = plot.frame;
     host.append(this.tip, this.reset);
     svg.setAttribute("tabindex", "0");
@@ -35,12 +39,16 @@ export class Explorer {
 
   #listen(svg) {
     svg.addEventListener("pointermove", (event) => this.#move(event));
-    svg.addEventListener("pointerleave", () => { if (!this.start) this.#point(null); });
+    svg.addEventListener("pointerleave", () => {
+      if (!this.start) this.#point(null);
+    });
     svg.addEventListener("pointerdown", (event) => {
       if (event.button === 0 && event.pointerType === "mouse") this.start = this.#at(event);
     });
     svg.addEventListener("pointerup", (event) => this.#up(event));
-    svg.addEventListener("pointercancel", () => { this.start = null; });
+    svg.addEventListener("pointercancel", () => {
+      this.start = null;
+    });
     svg.addEventListener("dblclick", () => this.#zoom(null));
     svg.addEventListener("keydown", (event) => this.#key(event));
     svg.addEventListener("blur", () => this.#point(null));
@@ -53,7 +61,8 @@ export class Explorer {
   }
 
   #nearest({ x, y }) {
-    let best = null, least = NEAR * NEAR;
+    let best = null,
+      least = NEAR * NEAR;
     for (const point of this.points) {
       // ties and near ties go to the front, which is drawn on top
       const distance = (point.px - x) ** 2 + (point.py - y) ** 2 - (point.front ? 30 : 0);

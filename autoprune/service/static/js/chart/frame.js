@@ -35,7 +35,11 @@ export class Frame {
     this.sy = scale(y.domain, [bottom, top], y.log);
     this.svg.setAttribute("viewBox", `0 0 ${this.width} ${this.height}`);
     this.svg.setAttribute("height", this.height);
-    const clip = s("clipPath", { id: this.id }, s("rect", { x: left, y: top - 8, width: right - left + 8, height: bottom - top + 8 }));
+    const clip = s(
+      "clipPath",
+      { id: this.id },
+      s("rect", { x: left, y: top - 8, width: right - left + 8, height: bottom - top + 8 }),
+    );
     this.plane = s("g", { "clip-path": `url(#${this.id})` });
     this.svg.replaceChildren(s("defs", {}, clip), this.#grid(x, y), this.plane);
     return this;
@@ -43,22 +47,32 @@ export class Frame {
 
   #grid(x, y) {
     const { left, right, top, bottom } = this.area;
-    const across = Math.max(3, Math.floor((right - left) / 95)), down = Math.max(3, Math.floor((bottom - top) / 55));
+    const across = Math.max(3, Math.floor((right - left) / 95)),
+      down = Math.max(3, Math.floor((bottom - top) / 55));
     const group = s("g", { class: "axes", "aria-hidden": "true" });
     for (const at of x.log ? logTicks(...x.domain, across) : ticks(...x.domain, across)) {
       const px = this.sx(at);
-      group.append(s("line", { class: "grid", x1: px, x2: px, y1: top, y2: bottom }),
-        s("text", { x: px, y: bottom + 18, "text-anchor": "middle" }, tick(at, x.kind)));
+      group.append(
+        s("line", { class: "grid", x1: px, x2: px, y1: top, y2: bottom }),
+        s("text", { x: px, y: bottom + 18, "text-anchor": "middle" }, tick(at, x.kind)),
+      );
     }
     for (const at of ticks(...y.domain, down)) {
       const py = this.sy(at);
-      group.append(s("line", { class: "grid", x1: left, x2: right, y1: py, y2: py }),
-        s("text", { x: left - 8, y: py + 4, "text-anchor": "end" }, tick(at, y.kind)));
+      group.append(
+        s("line", { class: "grid", x1: left, x2: right, y1: py, y2: py }),
+        s("text", { x: left - 8, y: py + 4, "text-anchor": "end" }, tick(at, y.kind)),
+      );
     }
     group.append(
       s("path", { class: "spine", d: `M${left} ${top}V${bottom}H${right}` }),
       s("text", { class: "title", x: (left + right) / 2, y: this.height - 6, "text-anchor": "middle" }, x.title),
-      s("text", { class: "title", transform: `translate(13 ${(top + bottom) / 2}) rotate(-90)`, "text-anchor": "middle" }, y.title));
+      s(
+        "text",
+        { class: "title", transform: `translate(13 ${(top + bottom) / 2}) rotate(-90)`, "text-anchor": "middle" },
+        y.title,
+      ),
+    );
     if (x.base > 0) this.#shares(group, x, across);
     return group;
   }
@@ -71,7 +85,9 @@ export class Frame {
       if (px < left - 1 || px > right + 1) continue;
       group.append(s("text", { x: px, y: top - 10, "text-anchor": "middle" }, `${Number(at.toPrecision(4))} %`));
     }
-    group.append(s("text", { class: "note", x: right, y: top - 29, "text-anchor": "end" }, `of the baseline's ${x.name}`));
+    group.append(
+      s("text", { class: "note", x: right, y: top - 29, "text-anchor": "end" }, `of the baseline's ${x.name}`),
+    );
   }
 
   /** An axis for `begin` from a metric's name and a range. */
@@ -107,7 +123,8 @@ export function steps(xs, ys, { before = false } = {}) {
 export function star(x, y, radius) {
   let path = "";
   for (let at = 0; at < 10; at++) {
-    const size = at % 2 ? radius * 0.42 : radius, angle = (Math.PI * at) / 5 - Math.PI / 2;
+    const size = at % 2 ? radius * 0.42 : radius,
+      angle = (Math.PI * at) / 5 - Math.PI / 2;
     path += `${at ? "L" : "M"}${(x + size * Math.cos(angle)).toFixed(1)} ${(y + size * Math.sin(angle)).toFixed(1)}`;
   }
   return `${path}Z`;

@@ -12,7 +12,10 @@ export class StepPlot {
     this.note = h("div", { class: "tip", hidden: true });
     host.append(this.note);
     this.frame.svg.addEventListener("pointermove", (event) => this.#move(event));
-    this.frame.svg.addEventListener("pointerleave", () => { this.note.hidden = true; this.rule?.setAttribute("visibility", "hidden"); });
+    this.frame.svg.addEventListener("pointerleave", () => {
+      this.note.hidden = true;
+      this.rule?.setAttribute("visibility", "hidden");
+    });
   }
 
   /** `x`, `y`: {title, kind}; series: [{name, xs, ys}], xs ascending; each line is drawn on to `end` where given. */
@@ -31,7 +34,9 @@ export class StepPlot {
     const last = Math.max(end ?? 0, extent(series.flatMap((one) => one.xs))[1], 1e-9);
     const [low, high] = padded(extent(series.flatMap((one) => one.ys)), 0.08);
     const { sx, sy, plane, area } = this.frame.begin(
-      { ...x, domain: [0, last * 1.01] }, { ...y, domain: [Math.max(low, y.least ?? low), high] });
+      { ...x, domain: [0, last * 1.01] },
+      { ...y, domain: [Math.max(low, y.least ?? low), high] },
+    );
     series.forEach((one, at) => {
       const line = steps(one.xs.map(sx), one.ys.map(sy)) + (one.xs.length ? `H${sx(last).toFixed(1)}` : "");
       plane.append(s("path", { class: `line series${at}`, d: line }));
@@ -70,10 +75,21 @@ function before(one, at) {
 
 /** A line without axes, 110 by 26, as a picture with a description. */
 export function sparkline(xs, ys, label) {
-  const svg = s("svg", { class: "spark", viewBox: "0 0 110 26", width: 110, height: 26, role: "img", "aria-label": label });
+  const svg = s("svg", {
+    class: "spark",
+    viewBox: "0 0 110 26",
+    width: 110,
+    height: 26,
+    role: "img",
+    "aria-label": label,
+  });
   if (!xs.length) return svg;
-  const last = xs.at(-1) || 1, most = extent(ys)[1] || 1;
+  const last = xs.at(-1) || 1,
+    most = extent(ys)[1] || 1;
   const [px, py] = [xs.map((x) => 2 + (106 * x) / last), ys.map((y) => 23 - (20 * y) / most)];
-  svg.append(s("path", { class: "area", d: `${steps(px, py)}V25H${px[0].toFixed(1)}Z` }), s("path", { class: "line series0", d: steps(px, py) }));
+  svg.append(
+    s("path", { class: "area", d: `${steps(px, py)}V25H${px[0].toFixed(1)}Z` }),
+    s("path", { class: "line series0", d: steps(px, py) }),
+  );
   return svg;
 }

@@ -42,8 +42,10 @@ export class ParetoPlot {
     const { x, y } = this.zoom ?? this.#ranges();
     frame.begin(
       Frame.axis(data.x.metric, x, { log: this.log && x[0] > 0, base: this.#shareBase() }),
-      Frame.axis(data.y.metric, y));
-    const place = (points) => points.filter((p) => this.#inside(p)).map((p) => ({ ...p, px: frame.sx(p.x), py: frame.sy(p.y) }));
+      Frame.axis(data.y.metric, y),
+    );
+    const place = (points) =>
+      points.filter((p) => this.#inside(p)).map((p) => ({ ...p, px: frame.sx(p.x), py: frame.sy(p.y) }));
     const placed = { front: [], others: [], marks: [] };
     data.series.forEach((one, at) => placed.others.push(...this.#others(place(one.others), one, at)));
     data.marks.forEach((one, at) => placed.marks.push(...this.#marks(place(one.points), one, at)));
@@ -61,7 +63,13 @@ export class ParetoPlot {
     const all = [...important, ...data.series.flatMap((one) => one.others), ...data.marks.flatMap((one) => one.points)];
     if (!all.length) return { x: [0, 1], y: [0, 1] };
     const ys = all.map((p) => p.y);
-    const shown = important.length ? visibleRange(ys, important.map((p) => p.y), data.y.direction) : padded(extent(ys));
+    const shown = important.length
+      ? visibleRange(
+          ys,
+          important.map((p) => p.y),
+          data.y.direction,
+        )
+      : padded(extent(ys));
     return { x: padded(extent(all.map((p) => p.x))), y: shown };
   }
 
@@ -76,9 +84,14 @@ export class ParetoPlot {
   }
 
   #others(points, one, at) {
-    const path = dots(points.map((p) => p.px), points.map((p) => p.py));
+    const path = dots(
+      points.map((p) => p.px),
+      points.map((p) => p.py),
+    );
     this.frame.plane.append(s("path", { class: `others series${at}`, d: path, "stroke-width": DOT }));
-    const squares = one.uniform.filter((p) => this.#inside(p)).map((p) => square(this.frame.sx(p.x), this.frame.sy(p.y), 4.5));
+    const squares = one.uniform
+      .filter((p) => this.#inside(p))
+      .map((p) => square(this.frame.sx(p.x), this.frame.sy(p.y), 4.5));
     if (squares.length) this.frame.plane.append(s("path", { class: "uniform", d: squares.join("") }));
     return points.map((p) => ({ ...p, series: one.name }));
   }
@@ -94,23 +107,41 @@ export class ParetoPlot {
     const { sx, sy } = this.frame;
     const all = one.front;
     const rising = this.data.x.direction === "min";
-    const line = steps(all.map((p) => sx(p.x)), all.map((p) => sy(p.y)), { before: !rising });
-    this.frame.plane.append(s("path", { class: `front series${at}`, d: line }),
-      s("path", { class: `members series${at}`, d: dots(points.map((p) => p.px), points.map((p) => p.py)) }));
+    const line = steps(
+      all.map((p) => sx(p.x)),
+      all.map((p) => sy(p.y)),
+      { before: !rising },
+    );
+    this.frame.plane.append(
+      s("path", { class: `front series${at}`, d: line }),
+      s("path", {
+        class: `members series${at}`,
+        d: dots(
+          points.map((p) => p.px),
+          points.map((p) => p.py),
+        ),
+      }),
+    );
     return points.map((p) => ({ ...p, series: one.name, front: true }));
   }
 
   #special() {
     const { data, frame } = this;
     for (const fresh of data.fresh ?? []) {
-      if (this.#inside(fresh)) frame.plane.append(s("circle", { class: "fresh", cx: frame.sx(fresh.x), cy: frame.sy(fresh.y), r: 9 }));
+      if (this.#inside(fresh))
+        frame.plane.append(s("circle", { class: "fresh", cx: frame.sx(fresh.x), cy: frame.sy(fresh.y), r: 9 }));
     }
     if (data.baseline && this.#inside(data.baseline)) {
-      frame.plane.append(s("path", { class: "baseline", d: star(frame.sx(data.baseline.x), frame.sy(data.baseline.y), 10) }));
+      frame.plane.append(
+        s("path", { class: "baseline", d: star(frame.sx(data.baseline.x), frame.sy(data.baseline.y), 10) }),
+      );
     }
     if (data.chosen && this.#inside(data.chosen)) {
       const [px, py] = [frame.sx(data.chosen.x), frame.sy(data.chosen.y)];
-      frame.plane.append(s("circle", { class: "chosen", cx: px, cy: py, r: 10 }), s("circle", { class: "chosen dot", cx: px, cy: py, r: 5 }));
+      frame.plane.append(
+        s("circle", { class: "chosen", cx: px, cy: py, r: 10 }),
+        s("circle", { class: "chosen dot", cx: px, cy: py, r: 5 }),
+      );
     }
   }
 
@@ -118,12 +149,16 @@ export class ParetoPlot {
     const { area, plane, sx, sy } = this.frame;
     if (metric === this.data.x.metric && bound <= sx.domain[1]) {
       const px = sx(bound);
-      plane.append(s("path", { class: "budget", d: `M${px} ${area.top}V${area.bottom}` }),
-        s("text", { class: "note", transform: `translate(${px - 5} ${area.bottom - 8}) rotate(-90)` }, text));
+      plane.append(
+        s("path", { class: "budget", d: `M${px} ${area.top}V${area.bottom}` }),
+        s("text", { class: "note", transform: `translate(${px - 5} ${area.bottom - 8}) rotate(-90)` }, text),
+      );
     } else if (metric === this.data.y.metric && bound >= sy.domain[0]) {
       const py = sy(bound);
-      plane.append(s("path", { class: "budget", d: `M${area.left} ${py}H${area.right}` }),
-        s("text", { class: "note", x: area.left + 6, y: py - 5 }, text));
+      plane.append(
+        s("path", { class: "budget", d: `M${area.left} ${py}H${area.right}` }),
+        s("text", { class: "note", x: area.left + 6, y: py - 5 }, text),
+      );
     }
   }
 
@@ -131,10 +166,14 @@ export class ParetoPlot {
   #hidden() {
     if (this.zoom) return;
     const { sy, area } = this.frame;
-    const outside = this.data.series.flatMap((one) => one.others).filter((p) => p.y < sy.domain[0] || p.y > sy.domain[1]).length;
+    const outside = this.data.series
+      .flatMap((one) => one.others)
+      .filter((p) => p.y < sy.domain[0] || p.y > sy.domain[1]).length;
     if (!outside) return;
     const up = this.data.y.direction === "min";
     const text = `${plural(outside, "drawn trial")} ${up ? "above" : "below"} this range`;
-    this.frame.svg.append(s("text", { class: "note", x: area.left + 8, y: up ? area.top + 14 : area.bottom - 8 }, text));
+    this.frame.svg.append(
+      s("text", { class: "note", x: area.left + 8, y: up ? area.top + 14 : area.bottom - 8 }, text),
+    );
   }
 }

@@ -4,7 +4,8 @@
 export function scale([low, high], [from, to], log = false) {
   const bend = log ? Math.log : (number) => number;
   const back = log ? Math.exp : (number) => number;
-  const a = bend(low), b = bend(high) - a || 1;
+  const a = bend(low),
+    b = bend(high) - a || 1;
   const map = (number) => from + ((bend(number) - a) / b) * (to - from);
   map.invert = (pixel) => back(a + ((pixel - from) / (to - from)) * b);
   map.domain = [low, high];
@@ -18,7 +19,8 @@ export function ticks(low, high, wanted) {
   const power = 10 ** Math.floor(Math.log10(raw));
   const step = power * ([1, 2, 2.5, 5, 10].find((factor) => factor * power >= raw) ?? 10);
   const found = [];
-  for (let at = Math.ceil(low / step - 1e-9); at * step <= high + step * 1e-9; at++) found.push(Number((at * step).toPrecision(12)));
+  for (let at = Math.ceil(low / step - 1e-9); at * step <= high + step * 1e-9; at++)
+    found.push(Number((at * step).toPrecision(12)));
   return found;
 }
 
@@ -47,7 +49,8 @@ export function visibleRange(values, important, direction) {
 
 /** Least and greatest of any number of values; [Infinity, -Infinity] of none. */
 export function extent(values) {
-  let low = Infinity, high = -Infinity;
+  let low = Infinity,
+    high = -Infinity;
   for (const value of values) {
     if (value < low) low = value;
     if (value > high) high = value;

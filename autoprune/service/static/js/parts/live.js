@@ -13,7 +13,7 @@ export function watch(name, onNews, onMode = () => {}) {
 
   async function follow(signal) {
     const headers = { Accept: "text/event-stream", ...(last ? { "Last-Event-ID": last } : {}) };
-    const response = await request(address(["searches", name, "events"]), { headers, signal });
+    const response = await request(address(["events"], { search: name }), { headers, signal });
     if (!response.headers.get("content-type")?.startsWith("text/event-stream")) throw new Error("no event stream");
     onMode("live");
     for await (const event of events(response.body)) {
@@ -110,22 +110,34 @@ function parse(block) {
 
 function pause(ms, signal) {
   return new Promise((resolve) => {
-    const done = () => { clearTimeout(timer); resolve(); };
-    const timer = setTimeout(() => { signal.removeEventListener("abort", done); resolve(); }, ms);
+    const done = () => {
+      clearTimeout(timer);
+      resolve();
+    };
+    const timer = setTimeout(() => {
+      signal.removeEventListener("abort", done);
+      resolve();
+    }, ms);
     signal.addEventListener("abort", done, { once: true });
   });
 }
 
 /** A function that runs `work` at most once in `ms`, and once more when it was called meanwhile. */
 export function gathered(work, ms) {
-  let waiting = false, again = false;
+  let waiting = false,
+    again = false;
   return async function call() {
     if (waiting) {
       again = true;
       return;
     }
     waiting = true;
-    await Promise.allSettled([work(), new Promise((resolve) => { setTimeout(resolve, ms); })]);
+    await Promise.allSettled([
+      work(),
+      new Promise((resolve) => {
+        setTimeout(resolve, ms);
+      }),
+    ]);
     waiting = false;
     if (again) {
       again = false;

@@ -1,0 +1,216 @@
+// The front of a search: the scatter, its axes, what stands beside it, the choice by budgets, and one candidate.
+
+import { get } from "../api.js";
+import { ParetoPlot } from "../chart/pareto.js";
+import { announce, h, put } from "../dom.js";
+import { describe, ordered, value } from "../format.js";
+import { candidateCard } from "./candidate.js";
+import { chooser } from "./choose.js";
+import { beside } from "./beside.js";
+import { frontTable, legend } from "./front_words.js";
+import { complaint } from "./messages.js";
+import { pointTip } from "./tip.js";
+
+const OTHERS = 3000;
+
+export async function open(place, page) {
+  const host = h("div"),
+    words = h("div"),
+    table = h("div"),
+    trouble = h("div"),
+    card = h("div");
+  const state = { front: null, marks: [], chosen: null, seen: null, fresh: [] };
+  const plot = new ParetoPlot(host, {
+    label: `Trials and Pareto front of ${page.name}. Arrow keys walk along the front, Enter opens a trial.`,
+    onOpen: (point) => openTrial(point.number, point.search ?? page.name),
+    describePoint: (point) => pointTip(page, state.front, point),
+  });
+  const choice = chooser(page, {
+    onChosen: (trial, budgets) => {
+      state.chosen = trial;
+      state.budgets = budgets;
+      draw();
+    },
+    onOpen: openTrial,
+  });
+  const marks = beside(
+    page,
+    (found) => {
+      state.marks = found;
+      draw();
+    },
+    () => axes(state),
+  );
+
+  async function load() {
+    try {
+      const x = page.params.get("x"),
+        y = page.params.get("y");
+      state.front = await get(["searches", page.name, "front"], { x, y, others: OTHERS });
+      put(trouble);
+      news(state);
+      draw();
+    } catch (error) {
+      put(trouble, complaint(error));
+    }
+  }
+
+  function draw() {
+    if (!state.front) return;
+    const data = plotData(state, page.name);
+    plot.show(data);
+    put(words, legend(data, state.front));
+    put(table, frontTable(state.front, openTrial));
+    state.fresh = [];
+  }
+
+  async function openTrial(number, search = page.name) {
+    page.setParams({ trial: search === page.name ? number : null });
+    await candidateCard(card, page, search, number, () => {
+      put(card);
+      page.setParams({ trial: null });
+      host.querySelector("svg").focus();
+    });
+    card.scrollIntoView({ behavior: "smooth", block: "nearest" });
+    card.querySelector("h2")?.focus({ preventScroll: true });
+  }
+
+  const controls = h(
+    "div",
+    { class: "controls" },
+    axisSelect("Cost", "x", page, () => {
+      load();
+      marks.refresh();
+    }),
+    axisSelect("Quality", "y", page, () => {
+      load();
+      marks.refresh();
+    }),
+    h(
+      "label",
+      {},
+      h("input", {
+        type: "checkbox",
+        on: {
+          change: (event) => {
+            plot.log = event.target.checked;
+            plot.zoom = null;
+            plot.draw();
+          },
+        },
+      }),
+      "logarithmic cost",
+    ),
+    marks.element,
+  );
+  put(
+    place,
+    h(
+      "div",
+      { class: "two" },
+      h("section", { "aria-label": "Pareto front" }, controls, trouble, host, words, table),
+      choice.element,
+    ),
+    card,
+  );
+  await load();
+  marks.refresh();
+  choice.refresh();
+  const asked = Number(page.params.get("trial") ?? NaN);
+  if (Number.isInteger(asked)) openTrial(asked).catch(() => {});
+  return { refresh: () => Promise.all([load(), choice.refresh()]), close: () => plot.close() };
+}
+
+function axes(state) {
+  return state.front?.axes.map((axis) => `${axis.metric} ${axis.direction}`) ?? [];
+}
+
+/** A choice of metrics for one axis; those that cost on x, those of quality first on y. */
+function axisSelect(label, key, page, changed) {
+  const metrics = ordered(page.record.metrics.length ? page.record.metrics : Object.keys(page.record.baseline));
+  const quality = (name) => describe(name).direction === "max" || describe(name).kind === "plain";
+  const fitting = metrics.filter((name) => (key === "y" ? quality(name) : !quality(name)));
+  const own =
+    page.params.get(key) ??
+    page.record.objectives.map((text) => text.split(" ")[0]).find((name) => fitting.includes(name)) ??
+    fitting[0];
+  const names = own && !fitting.includes(own.split(" ")[0]) ? [own, ...fitting] : fitting;
+  const options = names.map((name) =>
+    h("option", { value: name, selected: name === own }, describe(name.split(" ")[0]).label),
+  );
+  return h(
+    "label",
+    {},
+    label,
+    h(
+      "select",
+      {
+        on: {
+          change: (event) => {
+            page.setParams({ [key]: event.target.value });
+            changed();
+          },
+        },
+      },
+      options,
+    ),
+  );
+}
+
+/** The server's front as the plot takes it. */
+function plotData(state, name) {
+  const { front } = state;
+  const [x, y] = front.axes;
+  const members = front.front.map((trial) => ({
+    number: trial.number,
+    x: trial.metrics[x.metric],
+    y: trial.metrics[y.metric],
+  }));
+  const others = front.others.number.map((number, at) => ({
+    number,
+    x: front.others.values[0][at],
+    y: front.others.values[1][at],
+  }));
+  const uniform = new Set(front.uniform);
+  const [bx, by] = [front.baseline[x.metric], front.baseline[y.metric]];
+  const chosen = state.chosen && {
+    number: state.chosen.number,
+    x: state.chosen.metrics[x.metric],
+    y: state.chosen.metrics[y.metric],
+  };
+  return {
+    x,
+    y,
+    series: [
+      {
+        name,
+        front: members,
+        others,
+        total: front.others.total,
+        uniform: [...members, ...others].filter((point) => uniform.has(point.number)),
+      },
+    ],
+    marks: state.marks,
+    baseline: Number.isFinite(bx) && Number.isFinite(by) ? { x: bx, y: by } : null,
+    budgets: state.budgets ?? [],
+    chosen: chosen && Number.isFinite(chosen.x) && Number.isFinite(chosen.y) ? chosen : null,
+    fresh: members.filter((point) => state.fresh.includes(point.number)),
+  };
+}
+
+/** Which members came since the last look: they are ringed once, and said aloud. */
+function news(state) {
+  const { front } = state;
+  const axesNow = axes(state).join();
+  const numbers = front.front.map((trial) => trial.number);
+  if (state.seen && state.axes === axesNow) {
+    state.fresh = numbers.filter((number) => !state.seen.has(number));
+    const newest = front.front.find((trial) => trial.number === Math.max(...state.fresh));
+    if (newest)
+      announce(
+        `trial ${newest.number} is on the front: ${front.axes.map((axis) => `${axis.metric} ${value(axis.metric, newest.metrics[axis.metric])}`).join(", ")}`,
+      );
+  }
+  state.seen = new Set(numbers);
+  state.axes = axesNow;
+}
