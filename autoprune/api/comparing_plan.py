@@ -235,9 +235,12 @@ def _identity(prepared: Prepared) -> str:
         "" if prepared.hypernet is None else prepared.hypernet.digest,
         data.train.digest,
         data.search_val.digest,
-        weights.criterion if isinstance(weights, InheritWeights) else "",
+        weights.ranking if isinstance(weights, InheritWeights) else "",
         str(prepared.config.seed),
         str(space.base.recipe.seed),
         repr(space.model),
     ]
+    reconstruction = prepared.config.evaluator.reconstruction
+    if reconstruction.kind != "none":
+        parts.append(f"{reconstruction.model_dump_json()} {prepared.config.evaluator.calibration_images > 0}")
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]

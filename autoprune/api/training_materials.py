@@ -52,5 +52,8 @@ def materials(prepared: Prepared, runs: Sequence[Run]) -> Materials:
         ranking=assets.ranking,
         initial_seed=base.recipe.seed if base.checkpoint is None else None,
         hypernet=assets.hypernet,
+        reconstruction=assets.reconstruction,
+        mean=assets.mean,
+        std=assets.std,
     )
     return Materials(origins, data.train, data.search_val, data.open_test(), data.mean, data.std, tuple(runs))

@@ -14,8 +14,10 @@ from autoprune.config.schema import ModelConfig
 from autoprune.hypernet.network import PruningNet
 from autoprune.models import registry
 from autoprune.pruning.ranking import keep
+from autoprune.pruning.reconstruction import Material, make_reconstructor
 from autoprune.pruning.slicing import slice_model
 from autoprune.retraining.arms import require_start
+from autoprune.training.scoring import normalise
 from autoprune.types import Candidate, ChannelGroup
 
 __all__ = ["Origins", "new_weights", "starting_module"]
@@ -39,6 +41,11 @@ class Origins:
     initial_seed: int | None
     """The base model's training began with the weights that this seed gives; None: that is not known."""
     hypernet: Mapping[str, np.ndarray] | None = None
+    reconstruction: Material | None = None
+    """How the search reconstructed its candidates; None: not at all."""
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    """Of the images that ``reconstruction`` holds, if any: per channel, for pixels in [0, 1]."""
 
     def build(self) -> nn.Module:
         """The full model with weights from torch's current seed."""
@@ -66,7 +73,23 @@ def starting_module(start: str, candidate: Candidate, seed: int, origins: Origin
     if origins.hypernet is not None and start == "hypernet":
         state = {name: torch.tensor(array) for name, array in origins.hypernet.items()}
         return PruningNet.from_state(full, origins.groups, state).build(candidate)
-    return slice_model(full, origins.groups, keep(origins.ranking, origins.groups, candidate))
+    kept = keep(origins.ranking, origins.groups, candidate)
+    sliced = slice_model(full, origins.groups, kept)
+    if start == "inherit" and origins.reconstruction is not None:
+        _reconstruct(sliced, full, kept, origins, origins.reconstruction)
+    return sliced
+
+
+def _reconstruct(
+    sliced: nn.Module, full: nn.Module, kept: Mapping[str, np.ndarray], origins: Origins, material: Material
+) -> None:
+    """As the search did; a candidate of full width stays as it is."""
+    if not any(len(kept[group.name]) < group.units for group in origins.groups if group.name in kept):
+        return
+    images = None
+    if material.images is not None:
+        images = normalise(torch.tensor(material.images), origins.mean, origins.std)
+    make_reconstructor(full.eval(), origins.groups, material, images)(sliced, kept)
 
 
 def new_weights(

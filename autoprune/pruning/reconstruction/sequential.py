@@ -120,8 +120,11 @@ class SequentialReconstructor:
         with watched(fitting(goal) for goal in self._goals):
             if self._recalibrated:
                 calibrate(walk, [self._batch])
-            else:
-                run(walk.eval(), self._batch)
+                return
+            modes = {module: module.training for module in walk.modules()}
+            run(walk.eval(), self._batch)
+            for module, mode in modes.items():
+                module.training = mode
 
     def _fit(
         self, goal: _Goal, layer: Any, inputs: Tensor, sliced: nn.Module, keep: Mapping[str, np.ndarray], walk: _Walk
