@@ -8,7 +8,7 @@ have a width, so what is left of size in them is taken out once more by the part
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -188,32 +188,32 @@ class Audit:
 
     def _agreement(self, measure: str) -> Agreement:
         a, b, size = self.values(measure), self.finals, self.values("macs")
-        every = [_pairs(a, b)]
+        overall = _pairs(a, b)
         within = [_pairs(*pair, self.strata) for pair in ((a, b), (a, size), (b, size))]
-        taus = np.array([self._taus(every, within, rows) for rows in self._resamples])
-        values = self._taus(every, within, np.arange(len(a)))
-        overall, inside, given = (self._interval(values[row], taus[:, row]) for row in range(3))
-        return Agreement(measure, len(a), overall, inside, given, spearman(a, b))
+        taus = [_taus(pairs, self._resamples) for pairs in (overall, *within)]
+        drawn = (taus[0], taus[1], _partial(*taus[1:]))
+        intervals = (self._interval(found) for found in drawn)
+        return Agreement(measure, len(a), *intervals, spearman(a, b))
 
-    @staticmethod
-    def _taus(every: Sequence[_Pairs], within: Sequence[_Pairs], rows: np.ndarray) -> tuple[float, float, float]:
-        inside = [_tau(pairs, rows) for pairs in within]
-        return _tau(every[0], rows), inside[0], _partial(*inside)
-
-    def _interval(self, value: float, taus: np.ndarray) -> Interval:
-        known = taus[np.isfinite(taus)]
-        if len(np.unique(known)) < 2:
+    def _interval(self, found: np.ndarray) -> Interval:
+        """``found``: of the sample itself, then of its resamples."""
+        value, known = float(found[0]), found[1:][np.isfinite(found[1:])]
+        if len(np.unique(known.round(12))) < 2:
             return Interval(value, math.nan, math.nan)
         edge = (1 - self.confidence) / 2
         low, high = np.quantile(known, [edge, 1 - edge])
         return Interval(value, float(low), float(high))
 
     @cached_property
-    def _resamples(self) -> list[np.ndarray]:
-        """Candidates drawn with replacement, within each stratum as the sample was; the same for every measure."""
+    def _resamples(self) -> np.ndarray:
+        """How often each candidate is in: (1 + resamples, N), the first row once each. They are drawn with replacement
+        within each stratum, as the sample was; the same for every measure."""
         rng = np.random.default_rng(0)
-        parts = [np.flatnonzero(self.strata == stratum) for stratum in np.unique(self.strata)]
-        return [np.concatenate([rng.choice(part, len(part)) for part in parts]) for _ in range(_RESAMPLES)]
+        result = np.ones((1 + _RESAMPLES, len(self.strata)))
+        for stratum in np.unique(self.strata):
+            rows = np.flatnonzero(self.strata == stratum)
+            result[1:, rows] = rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=_RESAMPLES)
+        return result
 
     def _result(self, stratum: int) -> StratumResult:
         rows = np.flatnonzero(self.strata == stratum)
@@ -246,7 +246,7 @@ def tau_b(a: np.ndarray, b: np.ndarray, strata: np.ndarray | None = None) -> flo
     >>> round(tau_b(np.array([1, 2, 3, 4]), np.array([1, 3, 2, 4])), 3)
     0.667
     """
-    return _tau(_pairs(a, b, strata), np.arange(len(a)))
+    return float(_taus(_pairs(a, b, strata), np.ones((1, len(a))))[0])
 
 
 def _pairs(a: np.ndarray, b: np.ndarray, strata: np.ndarray | None = None) -> _Pairs:
@@ -258,14 +258,18 @@ def _pairs(a: np.ndarray, b: np.ndarray, strata: np.ndarray | None = None) -> _P
     return first, second
 
 
-def _tau(pairs: _Pairs, rows: np.ndarray) -> float:
-    """Of a resample: a candidate that was drawn twice is no pair with itself."""
-    first, second = (signs[np.ix_(rows, rows)] for signs in pairs)
-    scale = math.sqrt(float(np.abs(first).sum()) * float(np.abs(second).sum()))
-    return float((first * second).sum()) / scale if scale > 0 else math.nan
+def _taus(pairs: _Pairs, times: np.ndarray) -> np.ndarray:
+    """(R,) of resamples with each candidate so many ``times`` (R, N): twice the same one is no pair."""
+    first, second = pairs
+    agreeing, in_a, in_b = (
+        ((times @ signs) * times).sum(axis=1) for signs in (first * second, abs(first), abs(second))
+    )
+    scale = np.sqrt(in_a * in_b)
+    return np.divide(agreeing, scale, out=np.full(len(times), math.nan), where=scale > 0)
 
 
-def _partial(ab: float, am: float, bm: float) -> float:
+def _partial(ab: np.ndarray, am: np.ndarray, bm: np.ndarray) -> np.ndarray:
     """Of a and b given m: (ab - am bm) / sqrt((1 - am^2)(1 - bm^2)); NaN where m decides one of them."""
     scale = (1 - am * am) * (1 - bm * bm)
-    return (ab - am * bm) / math.sqrt(scale) if scale > 1e-12 else math.nan
+    usable = scale > 1e-12
+    return np.divide(ab - am * bm, np.sqrt(np.where(usable, scale, 1.0)), out=np.full(len(ab), math.nan), where=usable)

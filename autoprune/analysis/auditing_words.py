@@ -26,6 +26,8 @@ __all__ = [
     "warning",
 ]
 
+_ENOUGH = 10
+"""From so many candidates on, agreement without an exception, which has no interval, is believed."""
 AGREEMENT = (
     "measure",
     "n",
@@ -97,7 +99,7 @@ def _warned(within: Interval, audit: Audit) -> str:
             f"tau within strata is below {LOW_TAU:g}: train several candidates of a budget to their end before one is "
             "chosen."
         )
-    if not within.low >= LOW_TAU:
+    if within.low < LOW_TAU or (math.isnan(within.low) and audit.main.n < _ENOUGH):
         return (
             f"the interval of tau within strata is not above {LOW_TAU:g}: {audit.main.n} candidates do not show that "
             "the ranking can be relied on; audit more of them."

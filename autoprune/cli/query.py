@@ -227,6 +227,9 @@ def select(
         raise ConfigError("--recipe has no effect without --retrain ARM.", "For example --retrain finetune_rewind.")
     selection = api.select(name, where=where or (), maximize=maximize, minimize=minimize, store=store)
     print_selection(selection, format)
+    for item in api.stored_audits(name, store=store):
+        if item["warning"]:
+            message(f"{item['short']}. Warning: {item['warning']}", quiet=quiet)
     if export is not None:
         options: dict[str, Any] = {
             "format": export_format.value,
