@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -86,12 +86,33 @@ def measured(connection: Connection, search_id: int, *, has_packs: bool = True) 
     if packed:
         query = select(packed_metrics.c.name).where(packed_metrics.c.search_id == search_id).distinct()
         known.update(connection.execute(query).scalars())
-    is_complete = (trials.c.search_id == metrics.c.search_id, trials.c.number == metrics.c.number)
-    for numbers in _not_packed(packed):
-        query = select(metrics.c.name).distinct().join(trials, is_complete[0] & is_complete[1])
-        query = query.where(*_in(metrics, search_id, numbers), trials.c.state == TrialState.COMPLETE.value)
-        known.update(connection.execute(query).scalars())
+    ranges = _not_packed(packed)
+    for name in _names(connection, search_id):
+        if name not in known and _is_measured(connection, search_id, name, ranges):
+            known.add(name)
     return known
+
+
+def _names(connection: Connection, search_id: int) -> Iterator[str]:
+    """Names in ``metrics``, ascending, by one step in the index each: DISTINCT would read all rows."""
+    last = ""
+    while True:
+        query = select(metrics.c.name).where(metrics.c.search_id == search_id, metrics.c.name > last)
+        found = connection.execute(query.order_by(metrics.c.name).limit(1)).scalar()
+        if found is None:
+            return
+        yield (last := found)
+
+
+def _is_measured(connection: Connection, search_id: int, name: str, ranges: Collection[Range]) -> bool:
+    """Whether a COMPLETE trial within the ranges has the metric."""
+    same = (trials.c.search_id == metrics.c.search_id) & (trials.c.number == metrics.c.number)
+    for numbers in ranges:
+        query = select(metrics.c.number).join(trials, same).where(*_in(metrics, search_id, numbers))
+        query = query.where(metrics.c.name == name, trials.c.state == TrialState.COMPLETE.value).limit(1)
+        if connection.execute(query).first() is not None:
+            return True
+    return False
 
 
 # --- packs -----------------------------------------------------------------------------------------------------------
