@@ -94,16 +94,16 @@ class Procedure:
     # --- phases ------------------------------------------------------------------------------------------------------
 
     def _sparsify(self, course: Course, phase: Sparsify, key: str) -> None:
-        before = self._top1(course)
         course.standing = training.sparsify(course, phase, self.setting, key, self._progress)
-        self._add_row(course, "sparse training", before)
+        self._add_row(course, "sparse training", None)
         course.rows[-1].after = self._top1(course)
         self._trained(course, key)
 
     def _train_zeroed(self, course: Course, phase: ZeroedTraining, key: str) -> None:
         course.standing, keep = training.train_zeroed(course, phase, self.setting, key, self._progress)
         course.standing = course.standing.cut(keep)
-        self.setting.calibrate(course.standing.module)
+        if phase.mode == "soft":  # with hard zeros the cut changes nothing, and BatchNorm's statistics are right
+            self.setting.calibrate(course.standing.module)
         self._add_row(course, "trained with zeroed filters, cut", None)
         course.rows[-1].after = self._top1(course)
         self._trained(course, key)
