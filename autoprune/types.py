@@ -20,6 +20,8 @@ __all__ = [
     "Candidate",
     "ChannelGroup",
     "Constraint",
+    "Launch",
+    "LaunchState",
     "Measurement",
     "Objective",
     "Outcome",
@@ -235,3 +237,40 @@ class SearchRecord:
     """Number of trials by state."""
     channels: Mapping[str, int] = field(default_factory=dict)
     """Full width of each searched group."""
+
+
+class LaunchState(str, Enum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    COMPLETE = "complete"
+    STOPPED = "stopped"
+    """On request, or cut off by Ctrl-C; resume goes on."""
+    FAILED = "failed"
+
+    @property
+    def ended(self) -> bool:
+        return self not in (LaunchState.QUEUED, LaunchState.RUNNING)
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A search that waits in a store's queue for a worker, or was taken by one."""
+
+    id: int
+    search: str
+    config: Mapping[str, Any]
+    """The resolved configuration."""
+    state: LaunchState
+    message: str = ""
+    """Why it failed or stopped."""
+    created_at: float = 0.0
+    started_at: float | None = None
+    finished_at: float | None = None
+    worker: str = ""
+    """``host:process`` of the worker that has it."""
+    stopping: bool = False
+    """It was asked to stop and has not done so yet."""
+    attempts: int = 0
+    """How often a driver was started for it."""
+    driver: str = ""
+    """The driver's process, as ``store.new_owner`` names it."""

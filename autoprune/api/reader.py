@@ -46,7 +46,7 @@ class Reader:
         self._inode: tuple[int, int] | None = None
         self._columns: OrderedDict[str, _Kept] = OrderedDict()
         self._reading: dict[str, threading.Lock] = {}
-        self._uniform: dict[str, tuple[int, np.ndarray]] = {}
+        self._uniform: dict[str, tuple[float, int, np.ndarray]] = {}
 
     def close(self) -> None:
         with self._lock:
@@ -159,12 +159,15 @@ class Reader:
         what came since the last call is read."""
         from autoprune.store import paging
 
-        last, known = self._uniform.get(name, (-1, np.empty(0, np.int64)))
         store = self.store
-        top = paging.last_number(store, name)
+        began, top = paging.extent(store, name)
+        kept = self._uniform.get(name)
+        if kept is None or kept[0] != began:  # deleted, and begun again under its name
+            kept = (began, -1, np.empty(0, np.int64))
+        _, last, known = kept
         if top > last:
             known = np.append(known, paging.uniform_between(store, name, last, top))
-            self._uniform[name] = (top, known)
+            self._uniform[name] = (began, top, known)
         return known
 
     # --- columns -------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from autoprune.cli.output import message
 if TYPE_CHECKING:
     from autoprune.api import SearchResult
 
-__all__ = ["register"]
+__all__ = ["register", "show"]
 
 _SEARCH_EXAMPLES = """\b
 Examples:
@@ -58,7 +58,7 @@ def search(
             result = api.search(config, overrides=overrides or (), store=store, progress=progress)
     except KeyboardInterrupt:
         raise Interrupted(_resume_hint(_name_in(config, overrides or ()), store)) from None
-    _show(result, store, format, quiet)
+    show(result, store, format, quiet)
 
 
 def resume(
@@ -79,10 +79,10 @@ def resume(
             result = api.resume(name, store=store, trials=trials, progress=progress)
     except KeyboardInterrupt:
         raise Interrupted(_resume_hint(name, store)) from None
-    _show(result, store, format, quiet)
+    show(result, store, format, quiet)
 
 
-def _show(result: SearchResult, store: str | None, format: Format, quiet: bool) -> None:
+def show(result: SearchResult, store: str | None, format: Format, quiet: bool) -> None:
     """The front so far; a search that was stopped in good order ends like one that Ctrl-C cut off."""
     from autoprune.cli.tables import print_front
     from autoprune.types import SearchState

@@ -5,7 +5,7 @@ A message names file and line, the dotted key, what was given and what is expect
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
@@ -16,7 +16,7 @@ from autoprune.config.reading import Document, KeyPath, parse_value, read_yaml
 from autoprune.config.schema import SearchConfig, SpaceConfig
 from autoprune.errors import ConfigError, did_you_mean
 
-__all__ = ["load_search", "load_space", "load_with_space"]
+__all__ = ["load_search", "load_search_document", "load_space", "load_with_space"]
 
 _M = TypeVar("_M", bound=BaseModel)
 
@@ -28,6 +28,16 @@ def load_search(source: str | Path | Mapping[str, Any] | SearchConfig, overrides
     Raises ConfigError that lists every mistake.
     """
     return load_with_space(SearchConfig, source, overrides)
+
+
+def load_search_document(document: Document, find_space: Callable[[str], Path]) -> SearchConfig:
+    """A launch file's content; ``find_space`` says which file a ``space:`` that is a path means, or refuses it.
+
+    Raises ConfigError that lists every mistake.
+    """
+    if isinstance(document.data.get("space"), str):
+        document.graft(("space",), read_yaml(find_space(document.data["space"])))
+    return _validated(SearchConfig, document)
 
 
 def load_with_space(
@@ -129,9 +139,10 @@ def _explained(model: type[BaseModel], document: Document, item: Any) -> str:
         return f"{prefix}{dotted!r} is required and missing."
     if item["type"] == "union_tag_invalid":
         tags = [tag.strip(" '") for tag in item["ctx"]["expected_tags"].split(",")]
-        return f"{prefix}{dotted}.kind is {item['ctx']['tag']!r}. {did_you_mean(item['ctx']['tag'], tags)}"
+        key = item["ctx"]["discriminator"].strip("'")
+        return f"{prefix}{dotted}.{key} is {item['ctx']['tag']!r}. {did_you_mean(item['ctx']['tag'], tags)}"
     if item["type"] == "union_tag_not_found":
-        return f"{prefix}{dotted} needs a key 'kind' that says which one."
+        return f"{prefix}{dotted} needs a key {item['ctx']['discriminator']} that says which one."
     message = item["msg"].removeprefix("Value error, ")
     got = item.get("input")
     shown = f" (got {got!r})" if isinstance(got, str | int | float | bool | None) else ""
@@ -163,8 +174,8 @@ def _walk(model: type[BaseModel], location: KeyPath) -> tuple[KeyPath, list[str]
 
 
 def _kind_is(model: type[BaseModel], tag: str | int) -> bool:
-    kind = model.model_fields.get("kind")
-    return kind is not None and tag in get_args(kind.annotation)
+    tags = (model.model_fields[key].annotation for key in ("kind", "name") if key in model.model_fields)
+    return any(tag in get_args(annotation) for annotation in tags)
 
 
 def _models_in(field: FieldInfo) -> list[type[BaseModel]]:

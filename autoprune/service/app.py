@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import logging
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,8 +14,9 @@ from fastapi.responses import FileResponse, RedirectResponse
 from starlette.staticfiles import StaticFiles
 
 from autoprune import __version__
+from autoprune.api.working import Worker
 from autoprune.errors import AutopruneError, NotFound
-from autoprune.service import catalog, fronts, searches
+from autoprune.service import catalog, fronts, launching, searches
 from autoprune.service.context import Context, Here
 from autoprune.service.guard import API, Guard
 from autoprune.service.limits import BodyLimit
@@ -24,6 +27,7 @@ from autoprune.service.settings import Settings
 
 __all__ = ["create_app"]
 
+_log = logging.getLogger(__name__)
 _STATIC = Path(__file__).parent / "static"
 _ABOUT = (
     "Searches for pruned CNNs: launch them, watch them, query their Pareto fronts, take the models home. "
@@ -36,7 +40,8 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        yield
+        with _working(settings):
+            yield
         app.state.context.close()
 
     app = FastAPI(
@@ -50,12 +55,28 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.context = Context(settings)
     add_handlers(app)
-    for part in (_about, searches.router, fronts.router, catalog.router):
+    for part in (_about, searches.router, fronts.router, launching.router, catalog.router):
         app.include_router(part, prefix=API)
     _add_page(app)
     app.add_middleware(BodyLimit, limits=settings.limits)
     app.add_middleware(Guard, settings=settings)
     return app
+
+
+@contextmanager
+def _working(settings: Settings) -> Iterator[None]:
+    """A worker beside the server; at the end its searches are interrupted and wait for the next server."""
+    if not settings.parallel:
+        yield
+        return
+    worker = Worker(settings.store, parallel=settings.parallel, say=_log.warning)
+    thread = threading.Thread(target=worker.run, name="worker")
+    thread.start()
+    try:
+        yield
+    finally:
+        worker.stop()
+        thread.join()
 
 
 _about = APIRouter(tags=["server"], responses=errors())
@@ -73,7 +94,7 @@ def health(here: Here) -> Response:
         "status": "ok" if usable else "degraded",
         "version": __version__,
         "store": "ok" if usable else "unavailable",
-        "launching": False,
+        "launching": True,
     }
     return reply(content, 200 if usable else 503)
 

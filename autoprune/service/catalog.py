@@ -10,7 +10,8 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
 from autoprune.config.controllers import ControllerConfig
-from autoprune.config.evaluation import InheritWeights, WeightsConfig
+from autoprune.config.criteria import CriterionConfig
+from autoprune.config.evaluation import WeightsConfig
 from autoprune.config.schema import SearchConfig
 from autoprune.service.parameters import errors
 from autoprune.service.replies import reply
@@ -29,8 +30,8 @@ def controllers() -> Response:
 
 @router.get("/criteria", response_model=KindsBody)
 def criteria() -> Response:
-    """The names that `evaluator.weights.criterion` takes, with the JSON schema of inherited weights."""
-    return reply({"kinds": _criteria()})
+    """The names that `evaluator.weights.criterion` takes, each with the JSON schema of its options."""
+    return reply({"kinds": [kind for model in _models(CriterionConfig) for kind in _kinds(model, "name")]})
 
 
 @router.get("/weights", response_model=KindsBody)
@@ -54,14 +55,8 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from _models(part)
 
 
-def _kinds(model: type[BaseModel]) -> Iterator[dict[str, Any]]:
-    """One entry for each value of ``kind``."""
-    for name in get_args(model.model_fields["kind"].annotation):
+def _kinds(model: type[BaseModel], key: str = "kind") -> Iterator[dict[str, Any]]:
+    """One entry for each value of the key that tells the models apart."""
+    for name in get_args(model.model_fields[key].annotation):
         summary = inspect.cleandoc(model.__doc__ or "").partition("\n\n")[0].replace("\n", " ")
         yield {"name": name, "summary": summary, "configuration": model.model_json_schema()}
-
-
-def _criteria() -> list[dict[str, Any]]:
-    content = InheritWeights.model_json_schema()
-    names = content["properties"]["criterion"].get("enum", [])
-    return [{"name": name, "summary": "", "configuration": content} for name in names]

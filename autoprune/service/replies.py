@@ -37,6 +37,7 @@ _CODES: Mapping[type[AutopruneError], str] = {
     SearchAborted: "aborted",
     ExportMismatch: "export_mismatch",
 }
+_BY_STATUS = {403: "not_allowed"}
 _HTTP_CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 415: "unsupported_media_type"}
 _SHOWN = 20
 
@@ -59,6 +60,7 @@ def refusal(code: str, message: str, hint: str = "") -> dict[str, Any]:
 def error_reply(error: AutopruneError) -> Response:
     """One of autoprune's own errors, with the nearest miss where it has one."""
     code = next((_CODES[kind] for kind in type(error).__mro__ if kind in _CODES), "failed")
+    code = _BY_STATUS.get(error.http_status, code)
     content = refusal(code, error.message, error.hint)
     if isinstance(error, NothingFeasible):
         content["nearest"] = error.nearest

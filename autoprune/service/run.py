@@ -44,6 +44,7 @@ def run(
         port=port,
         data_root=Path(data_root).resolve(),
         output=Path(output).resolve(),
+        spaces=Path("search_spaces").resolve(),
         tokens=_tokens(token_file),
         allow_code=allow_code,
         allowed_hosts=tuple(allowed_hosts),

@@ -15,11 +15,17 @@ __all__ = [
     "HistoryBody",
     "InfeasibleBody",
     "KindsBody",
+    "LaunchBody",
+    "LaunchesBody",
+    "LogBody",
+    "ResumeBody",
     "SearchBody",
     "SearchesBody",
     "SelectionBody",
     "TrialBody",
+    "TemplatesBody",
     "TrialsBody",
+    "ValidationBody",
     "example",
 ]
 
@@ -248,3 +254,76 @@ class KindsBody(BaseModel):
 
 class ComparisonsBody(BaseModel):
     comparisons: list[Comparison] = Field(default_factory=list)
+
+
+class LaunchBody(BaseModel):
+    """A search that waits for a worker, or was taken by one."""
+
+    model_config = example(
+        id=3,
+        search="digits-quickstart",
+        state="queued",
+        message="",
+        created_at=1.77e9,
+        started_at=None,
+        finished_at=None,
+        worker="",
+        stopping=False,
+        position=1,
+    )
+    id: int
+    search: str
+    state: Literal["queued", "running", "complete", "stopped", "failed"]
+    message: str
+    """Why it failed or stopped."""
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+    worker: str
+    """``host:process``."""
+    stopping: bool
+    """It was asked to stop and has not done so yet."""
+    position: int | None
+    """In the queue, from 1."""
+
+
+class LaunchesBody(BaseModel):
+    launches: list[LaunchBody]
+    """The youngest first."""
+
+
+class LogBody(BaseModel):
+    text: str
+    next: int
+    """The ``after`` of the next call: bytes."""
+    ended: bool
+    """The launch has ended and this was the rest."""
+
+
+class ResumeBody(BaseModel):
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"trials": 200}]})
+    trials: int | None = Field(None, ge=1, le=10**9)
+    """A new limit."""
+
+
+class Problem(BaseModel):
+    line: int | None
+    message: str
+
+
+class ValidationBody(BaseModel):
+    valid: bool
+    problems: list[Problem]
+    hint: str
+    config: dict[str, Any] | None
+    """As it would run."""
+
+
+class Template(BaseModel):
+    name: str
+    summary: str
+    yaml: str
+
+
+class TemplatesBody(BaseModel):
+    templates: list[Template]

@@ -40,6 +40,8 @@ class Settings:
     data_root: Path = Path("data")
     output: Path = Path("results")
     """Where searches that are launched here leave their reports."""
+    spaces: Path = Path("search_spaces")
+    """Search space files that configurations may name."""
     tokens: Tokens = field(default_factory=Tokens)
     allow_code: bool = False
     allowed_hosts: tuple[str, ...] = ()

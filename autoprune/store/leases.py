@@ -20,7 +20,7 @@ from sqlalchemy.engine import Row
 from autoprune.errors import Conflict
 from autoprune.store.tables import searches
 
-__all__ = ["Lease", "claim", "fence", "give_up", "is_gone", "new_owner", "release", "renew"]
+__all__ = ["Lease", "claim", "fence", "give_up", "is_gone", "is_here", "new_owner", "release", "renew"]
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,10 @@ class Lease:
 # --- owners ----------------------------------------------------------------------------------------------------------
 
 
-def new_owner() -> str:
-    """``host:pid:random`` for this process. The random part begins with the process's start time where that is known,
-    so that a reused process id is not taken for the owner."""
-    pid = os.getpid()
+def new_owner(pid: int | None = None) -> str:
+    """``host:pid:random`` for this process, or another of this machine. The random part begins with the process's
+    start time where that is known, so that a reused process id is not taken for the owner."""
+    pid = os.getpid() if pid is None else pid
     return f"{_host()}:{pid}:{_start_time(pid) or '0'}.{secrets.token_hex(4)}"
 
 
@@ -69,6 +69,11 @@ def is_gone(owner: str) -> bool:
         pass
     started, expected = _start_time(int(pid)), token.split(".")[0]
     return started is not None and started != expected
+
+
+def is_here(owner: str) -> bool:
+    """Whether ``owner`` is or was a process of this machine."""
+    return owner.rsplit(":", 2)[0] == _host()
 
 
 def _host() -> str:

@@ -15,8 +15,8 @@ from autoprune.types import Trial, TrialState
 
 __all__ = [
     "driven",
+    "extent",
     "finished_times",
-    "last_number",
     "numbers_beyond",
     "stamp",
     "states_of",
@@ -78,12 +78,12 @@ def finished_times(store: Store, name: str, numbers: Collection[int]) -> dict[in
     return {number: float(at) for number, at in _column(store, name, numbers, "finished_at") if at is not None}
 
 
-def last_number(store: Store, name: str) -> int:
-    """The highest number of a trial; -1 without any."""
+def extent(store: Store, name: str) -> tuple[float, int]:
+    """When the search was created, and the highest number of its trials; -1 without any."""
     with store._reading() as connection:
-        search_id = queries.search_row(connection, name).id
-        found = connection.execute(select(func.max(trials.c.number)).where(trials.c.search_id == search_id)).scalar()
-    return -1 if found is None else int(found)
+        row = queries.search_row(connection, name)
+        found = connection.execute(select(func.max(trials.c.number)).where(trials.c.search_id == row.id)).scalar()
+    return float(row.created_at), -1 if found is None else int(found)
 
 
 def uniform_between(store: Store, name: str, after: int, last: int) -> np.ndarray:
