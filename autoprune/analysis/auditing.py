@@ -191,9 +191,10 @@ class Audit:
         overall = _pairs(a, b)
         within = [_pairs(*pair, self.strata) for pair in ((a, b), (a, size), (b, size))]
         taus = [_taus(pairs, self._resamples) for pairs in (overall, *within)]
-        drawn = (taus[0], taus[1], _partial(*taus[1:]))
-        intervals = (self._interval(found) for found in drawn)
-        return Agreement(measure, len(a), *intervals, spearman(a, b))
+        overall_tau, within_tau, given = (
+            self._interval(found) for found in (taus[0], taus[1], _partial(taus[1], taus[2], taus[3]))
+        )
+        return Agreement(measure, len(a), overall_tau, within_tau, given, spearman(a, b))
 
     def _interval(self, found: np.ndarray) -> Interval:
         """``found``: of the sample itself, then of its resamples."""

@@ -43,13 +43,14 @@ def write_report(
     command: str = "",
     channels: Mapping[str, int] | None = None,
     overview: Overview | None = None,
+    audits: Sequence[str] = (),
 ) -> Path:
     """Write the report of a search; makes the folder.
 
     Test accuracies are shown where trials carry ``test_*`` metrics. ``facts`` are hardware and versions as they are
     to be printed. ``command`` runs the search again; by default from a file with the configuration that the report
     prints. ``channels``: those of each group in the baseline; without it, widths are shares of the widest trial's.
-    ``overview``: of all trials, where ``trials`` are only some of them.
+    ``overview``: of all trials, where ``trials`` are only some of them. ``audits``: what audits of the ranking found.
     """
     import jinja2
 
@@ -67,6 +68,7 @@ def write_report(
     page = environment.get_template("report.html.j2").render(
         record=record,
         front=front,
+        audits=audits,
         counts=_counts(overview),
         objectives=", ".join(record.config.get("objectives", ())) or f"{front.y}, {front.x}",
         budgets=", ".join(record.config.get("constraints", ())) or "none",

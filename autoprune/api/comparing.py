@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from autoprune.driver.assemble import Prepared
     from autoprune.protocols import Progress
     from autoprune.retraining.arms import Arm
-    from autoprune.store import Retraining, Store
+    from autoprune.store import Retraining
 
 __all__ = ["CompareResult", "compare"]
 
@@ -72,7 +72,7 @@ def compare(
     from autoprune.api.comparing_plan import choose_trials, plan_runs, subjects_of
     from autoprune.api.comparing_runs import carry_out, executed_by, output_folder
     from autoprune.api.exporting import require_same
-    from autoprune.api.reporting import facts
+    from autoprune.api.reporting import audit_lines, facts
     from autoprune.api.training_materials import recipe_of
     from autoprune.config.loading import load_search
     from autoprune.driver.assemble import prepare
@@ -95,7 +95,7 @@ def compare(
         ran, failed = carry_out(opened, prepared, [item.run for item in planned], shown)
         notes += [f"a run failed and is left out: {reason}" for reason in failed]
         kept = opened.retrainings({item.run.digest for item in planned})
-        audits = _audits(opened, name)
+        audits = audit_lines(opened, name)
     comparison = _comparison(prepared, subjects, planned, kept, recipe, notes, audits)
     write_comparison(comparison, folder, facts=facts())
     return CompareResult(comparison, folder, ran, len({item.run.digest for item in planned} - kept.keys()))
@@ -121,13 +121,6 @@ def _check_counts(seeds: int, with_random: int) -> None:
         )
     if with_random < 0:
         raise ConfigError(f"with_random is {with_random}, expected a number of candidates.", "For example 50.")
-
-
-def _audits(opened: Store, name: str) -> list[str]:
-    """What stored audits of the search's ranking found, in sentences."""
-    return [
-        f"The {item['short']}.{' Warning: ' * bool(item['warning'])}{item['warning']}" for item in opened.audits(name)
-    ]
 
 
 def _comparison(

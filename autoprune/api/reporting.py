@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from autoprune.protocols import Progress
     from autoprune.store import Store
 
-__all__ = ["drawn_trials", "measure_test_split", "objective_front", "search_front", "write_stored"]
+__all__ = ["audit_lines", "drawn_trials", "measure_test_split", "objective_front", "search_front", "write_stored"]
 
 _LISTED_FAILURES = 50
 _LIBRARIES = ("torch", "ray", "optuna", "numpy")
@@ -67,7 +67,7 @@ def write_stored(store: Store, record: SearchRecord, folder: Path) -> None:
     name, total = record.name, sum(record.trial_counts.values())
     if total <= MOST_OTHERS:
         trials = store.trials(name)
-        return _write(record, search_front(record, trials), trials, None, folder)
+        return _write(store, record, search_front(record, trials), trials, None, folder)
     front = objective_front(store, record)
     others, uniform = _off_front(store, front)
     overview = Overview(
@@ -81,7 +81,7 @@ def write_stored(store: Store, record: SearchRecord, folder: Path) -> None:
     some = store.trials(name, numbers={*thinned(range(total)), *thinned(uniform).tolist()})
     failed = store.trials(name, states=ACCIDENTS, limit=_LISTED_FAILURES)
     loaded = {trial.number: trial for trial in (*some, *failed, *front.trials)}
-    _write(record, front, [loaded[number] for number in sorted(loaded)], overview, folder)
+    _write(store, record, front, [loaded[number] for number in sorted(loaded)], overview, folder)
 
 
 def drawn_trials(store: Store, front: Front) -> tuple[list[Trial], int]:
@@ -104,7 +104,12 @@ def _off_front(store: Store, front: Front) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _write(
-    record: SearchRecord, front: Front, trials: Sequence[Trial], overview: Overview | None, folder: Path
+    store: Store,
+    record: SearchRecord,
+    front: Front,
+    trials: Sequence[Trial],
+    overview: Overview | None,
+    folder: Path,
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_csv(front, folder / "front.csv")
@@ -117,7 +122,15 @@ def _write(
         facts=facts(),
         channels=record.channels or None,
         overview=overview,
+        audits=audit_lines(store, record.name),
     )
+
+
+def audit_lines(store: Store, name: str) -> list[str]:
+    """What stored audits of a search's ranking found, a line an arm, with their warnings."""
+    return [
+        f"The {item['short']}.{' Warning: ' * bool(item['warning'])}{item['warning']}" for item in store.audits(name)
+    ]
 
 
 def objective_front(store: Store, record: SearchRecord) -> Front:
