@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.hooks import RemovableHandle
 
 from autoprune.pruning.calibration import Batch, calibrate
@@ -118,13 +119,13 @@ class SequentialReconstructor:
             return sliced.get_submodule(goal.consumer.name).register_forward_pre_hook(hook)
 
         with watched(fitting(goal) for goal in self._goals):
-            if self._recalibrated:
+            if self._recalibrated and any(isinstance(module, _BatchNorm) for module in sliced.modules()):
                 calibrate(walk, [self._batch])
-                return
-            modes = {module: module.training for module in walk.modules()}
-            run(walk.eval(), self._batch)
-            for module, mode in modes.items():
-                module.training = mode
+            else:
+                modes = {module: module.training for module in walk.modules()}
+                run(walk.eval(), self._batch)
+                for module, mode in modes.items():
+                    module.training = mode
 
     def _fit(
         self, goal: _Goal, layer: Any, inputs: Tensor, sliced: nn.Module, keep: Mapping[str, np.ndarray], walk: _Walk
