@@ -122,6 +122,12 @@ def agreement(scores: Scores, oracle: Scores) -> np.ndarray:
     return np.array([per_layer, _correlation(raw, truth), _correlation(rescaled, truth)])
 
 
+def _figures(draws: np.ndarray, left_out: np.ndarray) -> tuple[Figure, Figure, Figure]:
+    """From (K, 3) and (B, 3), in the order of ``MEASURES``."""
+    first, second, third = (figure(draws[:, place], left_out[:, place]) for place in range(len(MEASURES)))
+    return first, second, third
+
+
 def _correlation(scores: np.ndarray, oracle: np.ndarray) -> float:
     if len(oracle) < 2 or (oracle == oracle[0]).all():
         return math.nan
@@ -183,10 +189,8 @@ class CriteriaReport:
     def controls(self) -> tuple[Row, ...]:
         """The oracle against itself; its sign kept; and one half of its images against the other, which shows how far
         the oracle itself depends on the images (mean over random halves, no error given)."""
-        truth = self.oracle.absolute()
-        itself = CriterionScores("oracle-abs", (truth,), {}, "every unit ablated")
         signed = CriterionScores("oracle-loss", (self.oracle.signed(),), {}, "every unit ablated")
-        return self._row(itself), self._row(signed), self._halves()
+        return self._itself(), self._row(signed), self._halves()
 
     @cached_property
     def layers(self) -> dict[str, dict[str, float]]:
@@ -208,11 +212,14 @@ class CriteriaReport:
         left = np.array(
             [np.mean([agreement(draw, part) for draw in scores.draws], axis=0) for part in self.oracle.without_blocks]
         )
-        if scores.name == "oracle-abs":  # whatever the images, the oracle agrees with itself
-            left = np.repeat(drawn, len(left), axis=0)
-        figures = [figure(drawn[:, place], left[:, place]) for place in range(len(MEASURES))]
         groups = sum(name not in scores.left_out for name in self.groups)
-        return Row(scores.name, scores.needs, (figures[0], figures[1], figures[2]), groups, scores.seconds)
+        return Row(scores.name, scores.needs, _figures(drawn, left), groups, scores.seconds)
+
+    def _itself(self) -> Row:
+        truth = self.oracle.absolute()
+        left = np.array([agreement(part, part) for part in self.oracle.without_blocks])
+        figures = _figures(agreement(truth, truth)[None], left)
+        return Row("oracle-abs", "every unit ablated", figures, len(self.groups), math.nan)
 
     def _halves(self) -> Row:
         rng = np.random.default_rng(0)

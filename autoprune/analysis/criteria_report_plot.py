@@ -17,13 +17,17 @@ __all__ = ["correlations_figure"]
 
 _PUBLISHED_AS = {
     "l2": "weight",
-    "act_mean": "activation mean",
-    "act_std": "activation s.d.",
+    "activation_mean": "activation mean",
+    "activation_std": "activation s.d.",
     "apoz": "APoZ",
+    "fisher": "OBD",
+    "gauss_newton": "OBD",
+    "hutchinson": "OBD",
     "taylor": "Taylor",
     "mutual_information": "mutual information",
 }
-"""Our criteria that the paper has too. Its weight criterion is the mean square of a kernel: the order of ``l2``."""
+"""Our criteria that the paper has too. Its weight criterion is the mean square of a kernel, the order of ``l2``; three
+of ours estimate the second derivatives of OBD."""
 
 
 def correlations_figure(report: CriteriaReport, colours: Colours = PAPER) -> Figure:

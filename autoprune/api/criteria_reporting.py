@@ -63,6 +63,7 @@ def criteria_report(
     names = _checked(criteria, images, draws)
     require_images(loaded)
     shown = progress or Silent()
+    folder = _made(Path(out) if out is not None else Path(loaded.output) / loaded.name / "criteria")
     prepared = assemble.prepare(_plain(loaded), shown)
     split = _Images(prepared, images)
     scored = _score_all(prepared, names, split.draws(draws), shown)
@@ -72,12 +73,24 @@ def criteria_report(
     )
     report = CriteriaReport(loaded.name, oracle, tuple(scored), facts)
     shown.phase("report")
-    folder = Path(out) if out is not None else Path(loaded.output) / loaded.name / "criteria"
     try:
         files = write_report(report, folder)
     except OSError as error:
-        raise StoreError(f"the report cannot be written to {folder}: {error.strerror}.", "Use --out DIR.") from None
+        raise _unwritable(folder, error) from None
     return CriteriaReportResult(report, folder, tuple(files))
+
+
+def _made(folder: Path) -> Path:
+    """Now, so that a folder that cannot be made is said before any work."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+    return folder
+
+
+def _unwritable(folder: Path, error: OSError) -> StoreError:
+    return StoreError(f"the report cannot be written to {folder}: {error.strerror}.", "Use --out DIR.")
 
 
 def _checked(criteria: Sequence[str], images: int, draws: int) -> list[str]:
@@ -110,10 +123,10 @@ class _Images:
         from autoprune.data.dataset import Split
 
         train, self._seed = prepared.dataset.train, prepared.config.seed
-        if images >= len(train):
+        if images + _LEAST_IMAGES > len(train):
             raise ConfigError(
                 f"{images} images for the oracle, but there are {len(train)} training images, of which criteria need "
-                "some as well.",
+                "others.",
                 f"Use --images {len(train) // 2}.",
             )
         mixed = train.take(len(train), self._seed)

@@ -108,8 +108,12 @@ def test_what_is_refused(workplace: Path, launch: dict[str, Any], changes: dict[
         api.criteria_report(launch, **{**QUICK, **changes})
 
 
-def test_a_folder_that_cannot_be_written(workplace: Path, launch: dict[str, Any]) -> None:
+def test_a_folder_that_cannot_be_written(
+    workplace: Path, launch: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Said at once: nothing is ablated for it."""
     Path("taken").write_text("a file")
+    monkeypatch.setattr(Ablator, "__init__", lambda *_: pytest.fail("it was said too late"))
     with pytest.raises(StoreError, match=r"cannot be written to taken.*"):
         api.criteria_report(launch, criteria=["l1"], images=20, draws=1, out="taken")
 
