@@ -92,11 +92,15 @@ class Reader:
         """One of them. Raises NotFound."""
         return self.store.search(name)
 
-    def driven(self) -> dict[str, bool]:
-        """Search -> whether a driver that may live holds it now."""
+    def activity(self) -> dict[str, tuple[float, bool]]:
+        """Search -> its ``stamp``, and whether a driver that may live holds it now."""
         from autoprune.store import paging
 
-        return paging.driven(self.store)
+        return paging.activity(self.store)
+
+    def driven(self, name: str) -> bool:
+        """Whether a driver that may live holds the search now."""
+        return self.activity().get(name, (0.0, False))[1]
 
     def stamp(self, name: str) -> float:
         """Another number whenever the search's trials, metrics or state are others. Raises NotFound."""

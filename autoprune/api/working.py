@@ -178,7 +178,7 @@ class Worker:
 
         if leases.is_here(driver):
             return not leases.is_gone(driver)
-        return paging.driven(self._store).get(search, False)
+        return paging.activity(self._store).get(search, (0.0, False))[1]
 
     # --- looking after -------------------------------------------------------------------------------------------
 

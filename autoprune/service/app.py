@@ -16,8 +16,9 @@ from starlette.staticfiles import StaticFiles
 from autoprune import __version__
 from autoprune.api.working import Worker
 from autoprune.errors import AutopruneError, NotFound
-from autoprune.service import catalog, fronts, launching, searches
+from autoprune.service import catalog, events, exports, fronts, launching, monitoring, searches
 from autoprune.service.context import Context, Here
+from autoprune.service.counting import Counting
 from autoprune.service.guard import API, Guard
 from autoprune.service.limits import BodyLimit
 from autoprune.service.parameters import errors
@@ -42,6 +43,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         with _working(settings):
             yield
+            app.state.context.closing.set()
         app.state.context.close()
 
     app = FastAPI(
@@ -55,11 +57,12 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.context = Context(settings)
     add_handlers(app)
-    for part in (_about, searches.router, fronts.router, launching.router, catalog.router):
+    for part in _ROUTERS:
         app.include_router(part, prefix=API)
     _add_page(app)
     app.add_middleware(BodyLimit, limits=settings.limits)
     app.add_middleware(Guard, settings=settings)
+    app.add_middleware(Counting, requests=app.state.context.requests)
     return app
 
 
@@ -86,7 +89,7 @@ _about = APIRouter(tags=["server"], responses=errors())
 def health(here: Here) -> Response:
     """Whether the server can answer. Needs no token."""
     try:
-        here.reader.driven()
+        here.reader.activity()
         usable = True
     except AutopruneError:
         usable = False
@@ -97,6 +100,18 @@ def health(here: Here) -> Response:
         "launching": True,
     }
     return reply(content, 200 if usable else 503)
+
+
+_ROUTERS = (
+    _about,
+    searches.router,
+    fronts.router,
+    launching.router,
+    exports.router,
+    events.router,
+    catalog.router,
+    monitoring.router,
+)
 
 
 def _add_page(app: FastAPI) -> None:

@@ -11,7 +11,9 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request, Response
 
+from autoprune.api.artifacts import Exporter
 from autoprune.api.reader import Reader
+from autoprune.service.counting import Requests
 from autoprune.service.replies import encoded
 from autoprune.service.settings import Settings
 
@@ -26,11 +28,17 @@ class Context:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.reader = Reader(settings.store)
+        self.exporter = Exporter(settings.store)
+        self.requests = Requests()
+        self.streams = 0
+        """Event streams that are open. Changed from the event loop alone."""
+        self.closing = threading.Event()
         self._answers: OrderedDict[Hashable, tuple[float, bytes]] = OrderedDict()
         self._lock = threading.Lock()
         self._making: dict[Hashable, tuple[threading.Lock, int]] = {}
 
     def close(self) -> None:
+        self.exporter.close()
         self.reader.close()
 
     def answer(self, request: Request, search: str, key: Hashable, make: Callable[[float], Any]) -> Response:
@@ -42,6 +50,11 @@ class Context:
         tag = f'"{hashlib.sha256(repr((search, key, stamp)).encode()).hexdigest()[:20]}"'
         if request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers={"etag": tag})
+        headers = {"etag": tag, "cache-control": "no-cache"}
+        return Response(self.made(search, key, stamp, make), media_type="application/json", headers=headers)
+
+    def made(self, search: str, key: Hashable, stamp: float, make: Callable[[float], Any]) -> bytes:
+        """JSON of ``make(stamp)``, kept until the search has another stamp."""
         with self._one_at_a_time((search, key)):
             with self._lock:
                 kept = self._answers.get((search, key))
@@ -52,8 +65,7 @@ class Context:
                     self._answers.move_to_end((search, key))
                     while len(self._answers) > _ANSWERS:
                         self._answers.popitem(last=False)
-        headers = {"etag": tag, "cache-control": "no-cache"}
-        return Response(kept[1], media_type="application/json", headers=headers)
+        return kept[1]
 
     @contextmanager
     def _one_at_a_time(self, key: Hashable) -> Iterator[None]:

@@ -20,7 +20,7 @@ from autoprune.service.settings import Settings
 __all__ = ["Refused", "admitted", "read_config"]
 
 _HINT = "Run it with 'autoprune search' on the machine itself, or start the server with --allow-code."
-_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,199}")
 _FREE = re.compile(r"objectives\.\d+|constraints\.\d+|space\.rules\.\d+\.match")
 """Keys with a grammar of their own, which is parsed and never opened."""
 _PATHS = ("space.data.root", "space.base.checkpoint", "evaluator.weights.checkpoint", "latency.table")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import socket
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 
@@ -53,8 +55,9 @@ def run(
     open_at(url).close()  # made where there is none; a newer one is refused now
     listening = listen(host, port)
     _welcome(settings, listening, token_file)
+    app = create_app(settings)
     config = uvicorn.Config(
-        create_app(settings),
+        app,
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -65,7 +68,19 @@ def run(
         ws="none",
         proxy_headers=False,
     )
-    uvicorn.Server(config).run(sockets=[listening])
+    _Server(config, app.state.context.closing).run(sockets=[listening])
+
+
+class _Server(uvicorn.Server):
+    """Ends event streams when it is asked to end, instead of waiting for their clients."""
+
+    def __init__(self, config: uvicorn.Config, closing: threading.Event) -> None:
+        super().__init__(config)
+        self._closing = closing
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._closing.set()
+        super().handle_exit(sig, frame)
 
 
 def _tokens(token_file: str | None) -> Tokens:

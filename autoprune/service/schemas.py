@@ -10,6 +10,8 @@ __all__ = [
     "ComparisonsBody",
     "CandidateBody",
     "ErrorBody",
+    "ExportBody",
+    "ExportRequest",
     "FrontBody",
     "HealthBody",
     "HistoryBody",
@@ -327,3 +329,24 @@ class Template(BaseModel):
 
 class TemplatesBody(BaseModel):
     templates: list[Template]
+
+
+class ExportRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"format": "onnx"}]})
+    format: Literal["safetensors", "onnx", "torch_export", "torchscript"] = "safetensors"
+    fold_bn: bool = False
+    """Fold BatchNorm into the layers before it (not for safetensors)."""
+
+
+class ExportBody(BaseModel):
+    model_config = example(
+        id="0123456789abcdef", search="s", trial=7, format="onnx", state="ready", message="", bytes=310_000
+    )
+    id: str
+    search: str
+    trial: int
+    format: str
+    state: Literal["running", "ready", "failed"]
+    message: str
+    """Why it failed."""
+    bytes: int | None

@@ -27,8 +27,9 @@ _State = Literal["running", "complete", "stopped", "infeasible", "diverged", "fa
 @router.get("/searches", response_model=SearchesBody)
 def searches(here: Here) -> Response:
     """All searches of the store, the youngest first."""
-    driven = here.reader.driven()
-    found = [search_summary(record, driven=driven.get(record.name, False)) for record in here.reader.searches()]
+    activity = here.reader.activity()
+    driven = {name for name, (_, held) in activity.items() if held}
+    found = [search_summary(record, driven=record.name in driven) for record in here.reader.searches()]
     return reply({"searches": found})
 
 
@@ -36,8 +37,8 @@ def searches(here: Here) -> Response:
 def search(name: SearchName, here: Here) -> Response:
     """One search, with its configuration."""
     record = here.reader.search(name)
-    driven, metrics = here.reader.driven().get(name, False), sorted(here.reader.measured(name))
-    return reply(search_body(record, driven=driven, metrics=metrics))
+    metrics = sorted(here.reader.measured(name))
+    return reply(search_body(record, driven=here.reader.driven(name), metrics=metrics))
 
 
 @router.get("/searches/{name}/trials", response_model=TrialsBody)

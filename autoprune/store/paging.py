@@ -14,7 +14,7 @@ from autoprune.store.tables import searches, trials
 from autoprune.types import Trial, TrialState
 
 __all__ = [
-    "driven",
+    "activity",
     "extent",
     "finished_times",
     "numbers_beyond",
@@ -51,13 +51,16 @@ def stamp(store: Store, name: str) -> float:
         return float(queries.search_row(connection, name).updated_at)
 
 
-def driven(store: Store) -> dict[str, bool]:
-    """Search -> whether a driver that may live holds it now."""
-    columns = (searches.c.name, searches.c.owner, searches.c.lease_until)
+def activity(store: Store) -> dict[str, tuple[float, bool]]:
+    """Search -> its ``stamp``, and whether a driver that may live holds it now."""
+    columns = (searches.c.name, searches.c.updated_at, searches.c.owner, searches.c.lease_until)
     with store._reading() as connection:
         rows = connection.execute(select(*columns)).all()
     now = store.now()
-    return {name: owner is not None and until > now and not leases.is_gone(owner) for name, owner, until in rows}
+    return {
+        name: (float(at), owner is not None and until > now and not leases.is_gone(owner))
+        for name, at, owner, until in rows
+    }
 
 
 def numbers_beyond(store: Store, name: str, last: int, limit: int) -> list[int]:
