@@ -18,7 +18,16 @@ from autoprune.analysis.selection import meets
 from autoprune.errors import ConfigError
 from autoprune.types import Constraint, Objective, Trial, TrialState
 
-__all__ = ["Front", "build_front", "front_axes", "front_rows", "write_csv"]
+__all__ = ["Front", "Point", "build_front", "front_axes", "front_rows", "write_csv"]
+
+
+@dataclass(frozen=True)
+class Point:
+    """A model shown beside a front that no trial of the search made: never part of the front."""
+
+    label: str
+    widths: Mapping[str, int]
+    metrics: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -33,9 +42,15 @@ class Front:
     considered: int
     """Complete trials that met the constraints and have both metrics."""
     constraints: tuple[Constraint, ...] = ()
+    points: tuple[Point, ...] = ()
+    """For comparison: what papers' procedures made within the constraints."""
 
     def to_dict(self) -> dict[str, object]:
         """What ``to_json`` prints; a metric that is not a finite number is None."""
+        shown = [
+            {"label": point.label, "widths": dict(point.widths), "metrics": _printable(point.metrics)}
+            for point in self.points
+        ]
         return {
             "search": self.search,
             "baseline": _printable(self.baseline),
@@ -48,22 +63,31 @@ class Front:
                 }
                 for trial in self.trials
             ],
+            **({"presets": shown} if shown else {}),
         }
 
     def to_json(self) -> str:
-        """JSON text: ``{"search", "baseline", "front": [{"trial", "digest", "widths", "metrics"}]}``."""
+        """JSON text: ``{"search", "baseline", "front": [{"trial", "digest", "widths", "metrics"}]}``, and ``presets``
+        where there are points."""
         return json.dumps(self.to_dict(), indent=2, allow_nan=False)
 
     def to_csv(self) -> str:
-        """CSV text: ``trial``, one column a metric, one column a group. Values that are not finite stay empty."""
+        """CSV text: ``trial``, one column a metric, one column a group. Values that are not finite stay empty.
+
+        Points come last, with their label for a number.
+        """
         metrics = self.metric_names()
         groups = list(dict.fromkeys(name for trial in self.trials for name in trial.candidate.widths))
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["trial", *metrics, *groups])
-        for trial in self.trials:
-            values = [_cell(trial.metrics.get(name)) for name in metrics]
-            writer.writerow([trial.number, *values, *(trial.candidate.widths.get(name, "") for name in groups)])
+        lines: list[tuple[int | str, Mapping[str, float], Mapping[str, int]]] = [
+            *((trial.number, trial.metrics, trial.candidate.widths) for trial in self.trials),
+            *((point.label, point.metrics, point.widths) for point in self.points),
+        ]
+        for named, measured, widths in lines:
+            values = [_cell(measured.get(name)) for name in metrics]
+            writer.writerow([named, *values, *(widths.get(name, "") for name in groups)])
         return text.getvalue()
 
     def metric_names(self) -> list[str]:

@@ -51,6 +51,8 @@ def _figure(front: Front, trials: Sequence[Trial], others: int | None) -> go.Fig
             marker={"size": 11, "symbol": "square-open", "color": PAPER.uniform, "line": {"width": 2}},
         ),
     ]
+    if front.points:
+        traces.append(_points(front))
     if finite(front.baseline, front.x.metric) and finite(front.baseline, front.y.metric):
         traces.append(_baseline(front))
     figure = go.Figure([trace for trace in traces if len(trace["x"])])
@@ -74,6 +76,22 @@ def _trace(front: Front, trials: Sequence[Trial], name: str, **style: Any) -> di
         "text": [_hover(trial) for trial in trials],
         "hovertemplate": "%{text}<extra></extra>",
         **style,
+    }
+
+
+def _points(front: Front) -> dict[str, Any]:
+    """Labelled diamonds for models that no trial made."""
+    return {
+        "type": "scatter",
+        "name": "papers' procedures",
+        "x": [point.metrics[front.x.metric] for point in front.points],
+        "y": [point.metrics[front.y.metric] for point in front.points],
+        "text": [html.escape(point.label) for point in front.points],
+        "customdata": [f"<b>{html.escape(point.label)}</b><br>{_lines(point.metrics)}" for point in front.points],
+        "hovertemplate": "%{customdata}<extra></extra>",
+        "mode": "markers+text",
+        "textposition": "middle right",
+        "marker": {"size": 10, "symbol": "diamond", "color": PAPER.ink},
     }
 
 

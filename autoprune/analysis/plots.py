@@ -134,6 +134,7 @@ def front_figure(
     if finite(front.baseline, x) and finite(front.baseline, y):
         point = [front.baseline[x]], [front.baseline[y]]
         axes.scatter(*point, marker="*", s=240, color=colours.baseline, lw=0, zorder=5, label="baseline (unpruned)")
+    _points(axes, front, colours)
     for constraint in front.constraints:
         _budget(axes, front, constraint, colours)
     _limit(axes, front, off, colours, "trial" if others in (None, len(off)) else "drawn trial")
@@ -210,6 +211,16 @@ def _steps(axes: Axes, front: Front, colours: Colours) -> None:
     axes.scatter(xs, ys, s=42, color=colours.accent, lw=0, zorder=3.5)
 
 
+def _points(axes: Axes, front: Front, colours: Colours) -> None:
+    """Labelled diamonds for models that no trial made."""
+    style: dict[str, Any] = {"color": colours.ink, "fontsize": 8.5, "textcoords": "offset points", "xytext": (7, -3)}
+    for number, point in enumerate(front.points):
+        at = point.metrics[front.x.metric], point.metrics[front.y.metric]
+        label = "papers' procedures" if number == 0 else None
+        axes.scatter([at[0]], [at[1]], marker="D", s=44, color=colours.ink, lw=0, zorder=5, label=label)
+        axes.annotate(point.label, at, zorder=5, **style)
+
+
 def _budget(axes: Axes, front: Front, constraint: Constraint, colours: Colours) -> None:
     style: dict[str, Any] = {"color": colours.muted, "lw": 1.2, "ls": (0, (4, 3)), "zorder": 2}
     bound = constraint.bound(front.baseline)
@@ -236,7 +247,7 @@ def _legend(axes: Axes, front: Front, colours: Colours) -> None:
 def _limit(axes: Axes, front: Front, others: Sequence[Trial], colours: Colours, what: str) -> None:
     """Trials far worse than the front would squeeze it into a corner: leave them out and say how many."""
     y = front.y.metric
-    important = [trial.metrics[y] for trial in front.trials]
+    important = [*(trial.metrics[y] for trial in front.trials), *(point.metrics[y] for point in front.points)]
     if finite(front.baseline, y):
         important.append(front.baseline[y])
     if not important:

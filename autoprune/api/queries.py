@@ -13,6 +13,7 @@ from autoprune.analysis.front import Front, front_axes, front_rows
 from autoprune.analysis.history import History, build_history
 from autoprune.analysis.metrics import require_known
 from autoprune.analysis.selection import Selection, choose, nothing_complete, nothing_feasible
+from autoprune.api.preset_points import with_points
 from autoprune.api.stores import open_at, store_url
 from autoprune.config.expressions import parse_constraint, parse_objective
 from autoprune.errors import ConfigError, did_you_mean
@@ -75,17 +76,20 @@ def front(
     x: str | None = None,
     y: str | None = None,
     where: Sequence[str] = (),
+    presets: bool = False,
     store: str | None = None,
 ) -> Front:
     """The Pareto front of two metrics among the complete trials that meet every ``where``.
 
     The axes are the search's own objectives unless named: ``x`` a cost, ``y`` a quality.
     ``where`` takes expressions such as ``macs <= 0.5 * baseline``. Stopped trials are estimates and never on a front.
+    ``presets`` puts beside it, as its ``points``, what ``prune(..., search=name)`` made.
     Raises NotFound for an unknown search, ConfigError for an expression or a metric that no trial has.
     """
     with open_at(store_url(store), read_only=True) as opened:
         axes = front_axes(*own_axes(opened, name, x, y))
-        return read_front(opened, name, axes, _constraints(where))
+        found = read_front(opened, name, axes, _constraints(where))
+        return with_points(opened, found) if presets else found
 
 
 def read_front(

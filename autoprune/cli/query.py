@@ -115,6 +115,9 @@ def front(
         str | None,
         typer.Option("--plot", metavar="FILE", help="Also draw it: .png, .svg or .html.", show_default=False),
     ] = None,
+    presets: Annotated[
+        bool, typer.Option("--presets", help="Beside it: what 'autoprune prune --search NAME' made.")
+    ] = False,
     store: StoreOption = None,
     format: FormatOption = Format.table,
     quiet: QuietOption = False,
@@ -123,7 +126,7 @@ def front(
     from autoprune import api
     from autoprune.cli.tables import print_front
 
-    result = api.front(name, x=x, y=y, where=where or (), store=store)
+    result = api.front(name, x=x, y=y, where=where or (), presets=presets, store=store)
     if plot is not None:
         api.plot(result, plot, store=store)
         message(f"the plot is in {plot}", quiet=quiet)

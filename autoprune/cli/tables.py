@@ -40,6 +40,8 @@ def print_front(front: Front, format: Format) -> None:
     )
     for trial in front.trials:
         table.add(str(trial.number), *(format_metric(name, trial.metrics, front.baseline) for name in names))
+    for point in front.points:
+        table.add(point.label, *(format_metric(name, point.metrics, front.baseline) for name in names), style="yellow")
     table.add("baseline", *(format_metric(name, front.baseline) for name in names), style="dim")
     print_table(table)
 
