@@ -20,15 +20,17 @@ from autoprune.config.schema import RuleConfig, SearchConfig
 from autoprune.driver.assemble_latency import with_latency
 from autoprune.driver.assemble_memory import with_memory
 from autoprune.driver.assemble_module import PreparedModule
+from autoprune.driver.assemble_ranking import make_criterion, note_scores
 from autoprune.errors import ConfigError
 from autoprune.evaluators.custom import FunctionEvaluator, Metric, ModuleAssets, make_function_evaluator
 from autoprune.models.checkpoint import state_digest
 from autoprune.protocols import Progress
-from autoprune.pruning import criteria
 from autoprune.pruning.calibration import Batch
-from autoprune.pruning.ranking import rank
+from autoprune.pruning.ranking import Scores, order, scores
+from autoprune.pruning.statistics import collect
 from autoprune.space.decoding import Decoder
 from autoprune.space.space import SearchSpace
+from autoprune.types import ChannelGroup
 
 __all__ = ["Given", "prepare_module", "search_config", "with_model"]
 
@@ -118,11 +120,10 @@ def prepare_module(config: SearchConfig, given: Given, progress: Progress) -> Pr
     decoder = Decoder(
         space, config.parsed_constraints(), objectives=config.parsed_objectives(), tolerance=config.budget_tolerance
     )
-    criterion = criteria.get(config.evaluator.criterion, seed=config.seed)
-    assets = ModuleAssets(
-        given.module, space.groups, rank(given.module, space.groups, criterion), given.calibration, given.metric
-    )
-    return PreparedModule(config, space, decoder, assets)
+    found = _scores(config, space.groups, given.module, given.calibration)
+    note_scores(config, lambda: found, progress)
+    assets = ModuleAssets(given.module, space.groups, order(found.values), given.calibration, given.metric)
+    return PreparedModule(config, space, decoder, assets, found.replaced)
 
 
 def with_model(prepared: PreparedModule, model: nn.Module) -> FunctionEvaluator:
@@ -138,9 +139,25 @@ def with_model(prepared: PreparedModule, model: nn.Module) -> FunctionEvaluator:
         )
     module = _copied(model)
     config = prepared.config
-    criterion = criteria.get(config.evaluator.criterion, seed=config.seed)
-    ranking = rank(module, prepared.space.groups, criterion)
+    ranking = order(_scores(config, prepared.space.groups, module, prepared.assets.calibration).values)
     return make_function_evaluator(replace(prepared.assets, module=module, ranking=ranking))
+
+
+def _scores(
+    config: SearchConfig, groups: Sequence[ChannelGroup], module: nn.Module, calibration: Sequence[Batch]
+) -> Scores:
+    """By the weights, or by the calibration batches, which have no labels. Raises ConfigError for a criterion that
+    needs what is not there."""
+    criterion, fallback = make_criterion(config)
+    lacking = "labels" if any(item.labels for item in criterion.needs) else "" if calibration else "calibration batches"
+    if criterion.needs and lacking:
+        raise ConfigError(
+            f"criterion {criterion.name!r} needs {lacking}, and this search over a module in hand has none.",
+            "Choose one that reads the weights alone, such as group_l2"
+            + (" or activation_std, which reads calibration batches." if lacking == "labels" else ", or give them."),
+        )
+    known = collect(module, groups, criterion.needs, ((batch, None) for batch in calibration), seed=config.seed)
+    return scores(module, groups, criterion, known, fallback=fallback)
 
 
 def source_digest(function: Any) -> str:

@@ -28,6 +28,7 @@ _TITLES = {
     "base": "base model",
     "hypernet": "hypernetwork",
     "groups": "finding prunable groups",
+    "scores": "scoring the channels",
     "baseline": "measuring the baseline",
     "search": "searching",
     "test split": "scoring on the test split",

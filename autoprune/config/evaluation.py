@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
+from autoprune.config.criteria import CriterionConfig, FilterCriterion
 from autoprune.config.recipes import Augment
 from autoprune.config.strict import Strict
 from autoprune.errors import ConfigError
@@ -25,8 +27,25 @@ class InheritWeights(Strict):
     """The base model's own weights for the channels that a criterion ranks highest."""
 
     kind: Literal["inherit"] = "inherit"
-    criterion: Literal["group_l1", "group_l2", "l1", "l2", "random"] = "group_l2"
-    """How channels are ranked: by the weights that make and read them (``group_*``), or only those that make them."""
+    criterion: CriterionConfig = FilterCriterion(name="group_l2")
+    """How channels are ranked: a name, or ``{name: taylor, reduce: abs_of_sum}``; ``autoprune criteria`` lists them."""
+    criterion_images: int = Field(1000, ge=1)
+    """Training images, with their labels, for criteria that need some."""
+
+    @property
+    def ranking(self) -> str:
+        """What decides the ranking, as text for digests: the criterion's name where all else is as usual."""
+        content = self.model_dump(mode="json", exclude={"kind"})
+        usual = list(content) == ["criterion"] and isinstance(content["criterion"], str)
+        return str(content["criterion"]) if usual else json.dumps(content, sort_keys=True)
+
+    @model_serializer(mode="wrap")
+    def _without_images(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The key came later: records and digests with its default are as before."""
+        content: dict[str, Any] = handler(self)
+        if self.criterion_images == type(self).model_fields["criterion_images"].default:
+            del content["criterion_images"]
+        return content
 
 
 class HypernetRecipe(Strict):
@@ -131,7 +150,7 @@ class EvaluatorConfig(Strict):
         return self
 
     @property
-    def criterion(self) -> str:
+    def criterion(self) -> CriterionConfig:
         """How inherited channels are ranked. Raises ConfigError where a hypernetwork makes the weights."""
         if isinstance(self.weights, InheritWeights):
             return self.weights.criterion

@@ -23,6 +23,7 @@ from autoprune.driver.assemble_finetune import evaluator_maker, finetuning
 from autoprune.driver.assemble_hypernet import check_hypernet, trained_hypernet
 from autoprune.driver.assemble_latency import with_latency
 from autoprune.driver.assemble_memory import with_memory
+from autoprune.driver.assemble_ranking import channel_scores, check_criterion, note_scores
 from autoprune.driver.assemble_reconstruction import note_unreconstructed, reconstruction_material
 from autoprune.driver.training_shown import TrainingShown
 from autoprune.errors import SearchAborted
@@ -32,8 +33,7 @@ from autoprune.evaluators.finetune import FinetuneEvaluator
 from autoprune.hypernet.training import TrainedHypernet
 from autoprune.latency.predictor import LatencyModel
 from autoprune.models import registry
-from autoprune.pruning import criteria
-from autoprune.pruning.ranking import rank
+from autoprune.pruning.ranking import Scores, order
 from autoprune.space.decoding import Decoder
 from autoprune.space.space import SearchSpace
 from autoprune.training.base import BaseModel, base_model
@@ -81,7 +81,7 @@ class Prepared:
             in_channels=self.dataset.image_shape[0],
             state=_arrays(self.base.module),
             groups=self.space.groups,
-            ranking={} if self.hypernet else self._ranking(evaluation.criterion),
+            ranking={} if self.scores is None else order(self.scores.values),
             calibration_images=np.ascontiguousarray(calibration.images),
             images=np.ascontiguousarray(scored.images),
             labels=np.ascontiguousarray(scored.labels),
@@ -93,8 +93,15 @@ class Prepared:
             finetuning=finetuning(self.config, self.dataset, self.evaluation_digest),
         )
 
-    def _ranking(self, criterion: str) -> dict[str, np.ndarray]:
-        return rank(self.base.module, self.space.groups, criteria.get(criterion, seed=self.config.seed))
+    @cached_property
+    def scores(self) -> Scores | None:
+        """Of the channels, by the configured criterion; None where a hypernetwork makes the weights."""
+        return None if self.hypernet else channel_scores(self.config, self.dataset, self.base, self.space)
+
+    @property
+    def remarks(self) -> dict[str, object]:
+        """What every trial's note says: which groups another criterion than the configured one ranks, and why."""
+        return {"ranked_otherwise": dict(self.scores.replaced)} if self.scores and self.scores.replaced else {}
 
     @cached_property
     def evaluator(self) -> PruneEvaluator:
@@ -158,13 +165,17 @@ def prepare(config: SearchConfig, progress: Progress) -> Prepared:
         objectives=config.parsed_objectives(),
         tolerance=config.budget_tolerance,
     )
+    check_criterion(config, space, lambda: _network(config.space))
     check_hypernet(config, space, lambda: _network(config.space)[0])
     progress.phase("data")
     dataset = sources.load(config.space.data, seed=config.seed, on_progress=_counting(progress))
     base = _base(config, dataset, progress)
     note_unreconstructed(config, base, space, progress)
     made = trained_hypernet(config, space, dataset, base, progress)
-    return Prepared(config, dataset, base, space, decoder, made)
+    prepared = Prepared(config, dataset, base, space, decoder, made)
+    if made is None:
+        note_scores(config, lambda: prepared.scores, progress)
+    return prepared
 
 
 def _arrays(module: nn.Module) -> dict[str, np.ndarray]:

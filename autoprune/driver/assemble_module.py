@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,13 @@ class PreparedModule:
     space: SearchSpace
     decoder: Decoder
     assets: ModuleAssets
+    replaced: Mapping[str, str] = field(default_factory=dict)
+    """Groups that another criterion than the configured one ranks, and why."""
+
+    @property
+    def remarks(self) -> dict[str, object]:
+        """What every trial's note says."""
+        return {"ranked_otherwise": dict(self.replaced)} if self.replaced else {}
 
     @property
     def evaluation_digest(self) -> str:

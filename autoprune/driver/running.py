@@ -50,6 +50,7 @@ def run_session(store: Store, prepared: Prepared | PreparedModule, progress: Pro
             limits=config.limits,
             observers=(progress,),
             stopper=stopper,
+            remarks=prepared.remarks,
         )
     except BaseException:
         store.release(lease)

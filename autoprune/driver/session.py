@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import threading
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -68,11 +68,14 @@ class Session:
         limits: LimitsConfig,
         observers: Sequence[Observer] = (),
         stopper: Stopper | None = None,
+        remarks: Mapping[str, object] | None = None,
     ) -> None:
         self._store, self._search, self._lease = store, search, lease
         self._controller, self._decoder, self._space = controller, decoder, space
         self._limits = limits
         self._stopper = stopper
+        self._remarks = dict(remarks or {})
+        """What every new trial's note says beside what the controller noted."""
         self._judge = Judge(objectives, constraints, {**space.cost.baseline, **search.baseline})
         self._clock = Clock(limits, store.active_seconds(search.name))
         self._failures = FailureWatch()
@@ -185,7 +188,8 @@ class Session:
         if candidate is None:
             return None
         now = self._store.now()
-        trial = Trial(self._next, candidate, TrialState.RUNNING, note=dict(proposal.note), started_at=now)
+        note = {**proposal.note, **self._remarks}
+        trial = Trial(self._next, candidate, TrialState.RUNNING, note=note, started_at=now)
         with self._whole():
             self._store.start_trial(self._lease, trial, self._controller.state())
         self._next += 1

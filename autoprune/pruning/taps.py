@@ -26,7 +26,7 @@ from autoprune.pruning.calibration import Batch
 from autoprune.pruning.tracing import undisturbed
 from autoprune.types import ChannelGroup, Slice
 
-__all__ = ["Reading", "Tap", "Taps", "arguments", "evaluating", "find_taps", "gated", "on_readings"]
+__all__ = ["Reading", "Tap", "Taps", "arguments", "evaluating", "find_taps", "gated", "head", "on_readings"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +80,12 @@ def arguments(batch: Batch) -> tuple[Tensor, ...]:
     return batch if isinstance(batch, tuple) else (batch,)
 
 
+def head(batch: Batch, rows: int = 1) -> tuple[Tensor, ...]:
+    """The first example, so many times over."""
+    given = arguments(batch)
+    return tuple(item[:1].repeat(rows, *[1] * (item.ndim - 1)) if item.ndim else item for item in given)
+
+
 def find_taps(model: nn.Module, groups: Sequence[ChannelGroup], example: Batch) -> Taps:
     """The gates of ``groups``; ``example`` is an input of the model, of which one row is used.
 
@@ -87,9 +93,8 @@ def find_taps(model: nn.Module, groups: Sequence[ChannelGroup], example: Batch) 
     with a tensor whose rows are the examples, in their order.
     """
     drafts, untapped = _drafts(model, groups)
-    rows = arguments(example)
     with evaluating(model), undisturbed():
-        wrong = _misread(model, drafts, rows)
+        wrong = _misread(model, drafts, example)
         for tap in drafts:
             if tap.module in wrong:
                 untapped.update({group: wrong[tap.module] for group in tap.positions if group not in untapped})
@@ -203,9 +208,9 @@ def _input_dim(module: nn.Module) -> tuple[int, np.ndarray]:
     return -1, np.zeros(weight.shape[1], dtype=np.int64)
 
 
-def _misread(model: nn.Module, drafts: Sequence[Tap], example: tuple[Tensor, ...]) -> dict[str, str]:
+def _misread(model: nn.Module, drafts: Sequence[Tap], example: Batch) -> dict[str, str]:
     """Module -> why its input is no place for a gate."""
-    calls = [_called(model, drafts, _repeated(example, rows)) for rows in (2, 3)]
+    calls = [_called(model, drafts, head(example, rows)) for rows in (2, 3)]
     wrong = {}
     for tap in drafts:
         two, three = (call.get(tap.module, []) for call in calls)
@@ -213,13 +218,9 @@ def _misread(model: nn.Module, drafts: Sequence[Tap], example: tuple[Tensor, ...
             wrong[tap.module] = f"{tap.module!r}, which reads it, is not called with a tensor of its own"
         elif any(a % 2 or b * 2 != a * 3 for a, b in zip(two, three, strict=True)):
             wrong[tap.module] = f"{tap.module!r}, which reads it, takes a tensor whose first dimension is not the batch"
-        elif any(a > 2 for a in two) and not _keeps_order(model, tap, _repeated(example, 3)):
+        elif any(a > 2 for a in two) and not _keeps_order(model, tap, head(example, 3)):
             wrong[tap.module] = f"{tap.module!r}, which reads it, takes a tensor whose rows mix the examples"
     return wrong
-
-
-def _repeated(example: tuple[Tensor, ...], rows: int) -> tuple[Tensor, ...]:
-    return tuple(argument[:1].repeat(rows, *[1] * (argument.ndim - 1)) for argument in example)
 
 
 def _called(model: nn.Module, drafts: Sequence[Tap], inputs: tuple[Tensor, ...]) -> dict[str, list[int]]:

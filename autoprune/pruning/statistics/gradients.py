@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.pruning.statistics.base import Collector, Pass, Scene, by_group
-from autoprune.pruning.taps import Reading, Taps, arguments, on_readings
+from autoprune.pruning.taps import Reading, Taps, head, on_readings
 
 __all__ = ["GateGradient", "GateGradients", "overwrites", "recording"]
 
@@ -81,7 +81,7 @@ def recording(model: nn.Module, taps: Taps, *, copies: bool) -> Iterator[Callabl
 def overwrites(scene: Scene) -> bool:
     """Whether the model writes into what its modules have read before it can be differentiated."""
     with recording(scene.model, scene.taps, copies=False) as gradients:
-        outputs = scene.model(*(argument[:1] for argument in arguments(scene.example)))
+        outputs = scene.model(*head(scene.example))
         try:
             gradients(outputs.flatten(1).sum(1) if isinstance(outputs, Tensor) else torch.zeros(1))
         except RuntimeError as error:

@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from autoprune.errors import ConfigError
 from autoprune.pruning.calibration import Batch
-from autoprune.pruning.taps import Reading, Taps, arguments, on_readings
+from autoprune.pruning.taps import Reading, Taps, head, on_readings
 from autoprune.pruning.tracing import undisturbed
 
 __all__ = ["Kind", "Source", "Sources", "find_sources", "visiting"]
@@ -206,9 +206,8 @@ def find_sources(model: nn.Module, taps: Taps, example: Batch) -> Sources:
             key = (made.op, made.nth) if made else id(origin)
             found.setdefault(key, (source, {}))[1].update(index)
 
-    rows = tuple(argument[:1] for argument in arguments(example))
     with undisturbed(), on_readings(model, taps, visit), history:
-        model(*rows)
+        model(*head(example))
     return Sources(tuple(replace(source, index=index) for source, index in found.values()), history.counts)
 
 
