@@ -1,0 +1,153 @@
+"""Looking at searches, walking a front, choosing a model, filtering trials: what a reader does on the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from autoprune.analysis.metrics import format_value
+from autoprune.store import new_owner, open_store
+from autoprune.types import Candidate, Trial, TrialState
+
+Site = Callable[..., str]
+VIEWS = [
+    "#/",
+    "#/search/s/front?trial=1",
+    "#/search/s/progress",
+    "#/search/s/widths",
+    "#/search/s/trials",
+    "#/search/s/config",
+    "#/compare",
+    "#/launch",
+]
+
+
+def test_a_search_is_listed_and_opened(site: Site, tab: Any) -> None:
+    tab.goto(site())
+    row = tab.locator("li[data-search=s]")
+    row.get_by_text("90.00 %", exact=True).wait_for()
+    assert "6 failed" not in row.inner_text()
+    assert "1 failed" in row.inner_text()
+    assert row.locator("svg.spark path.line").count() == 1
+    row.get_by_role("link", name="s").click()
+    tab.get_by_role("heading", name="s", level=1).wait_for()
+    tab.locator("path.members.series0").wait_for(state="attached")
+    legend = tab.locator(".legend").inner_text()
+    for text in ("Pareto front (3 trials)", "2 other trials", "uniform widths", "baseline (unpruned)"):
+        assert text in legend
+    assert tab.title() == "s: front · autoprune"
+    assert tab.trouble == []
+
+
+def test_sliders_select_the_best_model_or_say_what_is_missed(site: Site, tab: Any) -> None:
+    tab.goto(site() + "static/index.html#/search/s/front")
+    choice = tab.locator(".choice")
+    choice.get_by_text("Trial 0", exact=True).wait_for()
+    macs = tab.get_by_label("MACs at most")
+    macs.fill("120")  # of 200 steps: 60 % of the baseline
+    choice.get_by_text("Trial 1", exact=True).wait_for()
+    assert "80.00 %" in choice.inner_text()
+    assert macs.get_attribute("aria-valuetext") == "60 (60 %)"
+    assert tab.locator("circle.chosen").count() > 0
+    assert "max_macs=0.6" in tab.url
+    macs.fill("20")
+    choice.get_by_text("No model meets these budgets").wait_for()
+    assert "Nearest is trial 5" in choice.inner_text()
+    assert "it has 40, wanted at most 10" in choice.inner_text()
+    tab.reload()
+    tab.locator(".choice").get_by_text("No model meets these budgets").wait_for()
+    assert tab.trouble == []
+
+
+def test_the_front_is_walked_by_keys(site: Site, tab: Any) -> None:
+    tab.goto(site() + "static/index.html#/search/s/front")
+    chart = tab.locator("section[aria-label='Pareto front'] svg.chart")
+    tab.locator("path.members.series0").wait_for(state="attached")
+    chart.focus()
+    tab.keyboard.press("ArrowRight")
+    tab.get_by_text("trial 5", exact=True).wait_for()
+    tab.locator("#announcer", has_text="trial 5").wait_for(state="attached")
+    tab.keyboard.press("ArrowRight")
+    tab.get_by_text("trial 1", exact=True).wait_for()
+    tab.keyboard.press("Enter")
+    card = tab.get_by_role("region", name="Trial 1")
+    card.get_by_text("7 / 8").wait_for()
+    assert "16 / 16" in card.inner_text()
+    assert tab.evaluate("document.activeElement.textContent") == "Trial 1"
+    assert "trial=1" in tab.url
+
+
+def test_hovering_shows_a_trial_and_a_click_opens_it(site: Site, tab: Any) -> None:
+    tab.goto(site() + "static/index.html#/search/s/front")
+    tab.locator("path.members.series0").wait_for(state="attached")
+    path = tab.locator("path.others.series0").get_attribute("d")
+    x, y = (float(part) for part in path.split("h0")[0].removeprefix("M").split())
+    box = tab.locator("section[aria-label='Pareto front'] svg.chart").bounding_box()
+    tab.mouse.move(box["x"] + x, box["y"] + y)
+    tab.locator(".tip").get_by_text("trial 6").wait_for()
+    assert tab.locator(".tip .bars .count").all_inner_texts() == ["2", "16"]
+    tab.mouse.click(box["x"] + x, box["y"] + y)
+    tab.get_by_role("region", name="Trial 6").wait_for()
+
+
+def test_trials_are_filtered_sorted_and_failures_have_reasons(site: Site, tab: Any) -> None:
+    tab.goto(site() + "static/index.html#/search/s/trials")
+    rows = tab.locator("tbody tr")
+    tab.get_by_text("Trials 1 to 7 of 7 trials.").wait_for()
+    tab.get_by_role("button", name="top1", exact=True).click()
+    tab.locator("th[aria-sort=descending]", has_text="top1").wait_for()
+    assert rows.first.locator("td").first.inner_text() == "0"
+    tab.get_by_label("within").fill("macs <= 0.5 * baseline; top1 >= 0.65")
+    tab.get_by_role("button", name="Apply").click()
+    tab.get_by_text("Trials 1 to 1 of 1 trial.").wait_for()
+    tab.get_by_label("within").fill("macs <= ")
+    tab.get_by_role("button", name="Apply").click()
+    tab.get_by_role("alert").wait_for()
+    tab.goto(tab.url.split("#")[0] + "#/search/s/trials?state=failed")
+    tab.get_by_text("<script>alert(1)</script>").wait_for()
+    assert rows.count() == 1
+    assert tab.trouble == []
+
+
+def test_a_finished_trial_appears_without_a_reload(site: Site, store: str, tab: Any) -> None:
+    tab.goto(site() + "static/index.html#/search/s/front")
+    tab.get_by_text("Pareto front (3 trials)").wait_for()
+    with open_store(store) as opened:
+        lease = opened.claim("s", owner=new_owner(), ttl_seconds=60)
+        trial = Trial(7, Candidate({"a": 1, "b": 3}), TrialState.RUNNING, started_at=300.0)
+        opened.start_trial(lease, trial)
+        metrics = {"top1": 0.85, "macs": 20.0, "params": 2.0, "loss": 0.4}
+        opened.finish_trial(lease, Trial(7, trial.candidate, TrialState.COMPLETE, metrics, finished_at=301.0), {})
+        opened.release(lease)
+    tab.get_by_text("Pareto front (2 trials)").wait_for()
+    tab.locator("#announcer", has_text="trial 7 is on the front").wait_for(state="attached")
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_every_view_fits_a_phone_and_asks_nobody_else(site: Site, tab: Any, view: str) -> None:
+    address = site()
+    tab.set_viewport_size({"width": 390, "height": 844})
+    tab.emulate_media(color_scheme="dark")
+    tab.goto(f"{address}static/index.html{view}")
+    tab.locator("h1").wait_for()
+    tab.wait_for_load_state("load")
+    tab.wait_for_timeout(300)
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+    assert tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(15, 19, 24)"
+    unnamed = "[...document.querySelectorAll('input, select, textarea, button, svg[role]')].filter((each) =>"
+    unnamed += " !(each.labels?.length || each.ariaLabel || each.textContent.trim())).map((each) => each.outerHTML)"
+    assert tab.evaluate(unnamed) == []
+    assert {urlsplit(url).netloc for url in tab.asked if not url.startswith("blob:")} == {urlsplit(address).netloc}
+    assert tab.trouble == []
+
+
+def test_numbers_are_printed_as_everywhere(site: Site, tab: Any) -> None:
+    tab.goto(site())
+    values = [0, 0.48, 0.91237, 1, 9.9951, 12.34567, 999.4, 999.6, 136_842, 999_950, 2.5e7, 1.5e12, 1e-5, 123456.7]
+    names = ["top1", "macs", "latency_ms", "weight_bytes", "energy", "x_ms"]
+    script = "async ([names, values]) => { const { value } = await import('/static/js/format.js');"
+    script += " return names.map((name) => values.map((each) => value(name, each))); }"
+    assert tab.evaluate(script, [names, values]) == [[format_value(name, each) for each in values] for name in names]
