@@ -14,12 +14,15 @@ from autoprune.protocols import Criterion
 from autoprune.pruning.criteria.activation import ActivationCriterion
 from autoprune.pruning.criteria.batchnorm import BatchNormCriterion, FoldedNormCriterion
 from autoprune.pruning.criteria.brain_damage import FisherCriterion, GaussNewtonCriterion, HutchinsonCriterion
+from autoprune.pruning.criteria.correlation import CorrelationCriterion
 from autoprune.pruning.criteria.fpgm import GeometricMedianCriterion
 from autoprune.pruning.criteria.group_norm import GroupNormCriterion
 from autoprune.pruning.criteria.information import EntropyCriterion, MutualInformationCriterion
+from autoprune.pruning.criteria.lasso import LassoCriterion
 from autoprune.pruning.criteria.magnitude import MagnitudeCriterion
 from autoprune.pruning.criteria.random import RandomCriterion
 from autoprune.pruning.criteria.taylor import TaylorCriterion
+from autoprune.pruning.criteria.thinet import ThinetCriterion
 
 __all__ = ["Description", "catalogue", "get", "names"]
 
@@ -42,6 +45,7 @@ _ENTRIES: dict[str, _Entry] = {
     ),
     "apoz": _Entry(lambda: ActivationCriterion("apoz"), "share that is not zero behind the ReLU", "Hu et al. 2016"),
     "bn_scale": _Entry(BatchNormCriterion, "BatchNorm's |gamma|", "Liu et al. 2017"),
+    "correlation": _Entry(CorrelationCriterion, "how closely its readers' outputs follow it", "Sun et al. 2016"),
     "entropy": _Entry(EntropyCriterion, "entropy of the mean response", "Luo and Wu 2017"),
     "fisher": _Entry(FisherCriterion, "squared derivative of the loss by the gate", "Theis et al. 2018"),
     "fpgm": _Entry(GeometricMedianCriterion, "distance to the other filters", "He et al. 2019"),
@@ -56,11 +60,13 @@ _ENTRIES: dict[str, _Entry] = {
     "hutchinson": _Entry(HutchinsonCriterion, "curvature of the loss by the gate", "LeCun et al. 1989"),
     "l1": _Entry(lambda: MagnitudeCriterion("l1", 1), "L1 norm of the filter", "Li et al. 2017"),
     "l2": _Entry(lambda: MagnitudeCriterion("l2", 2), "L2 norm of the filter", "Li et al. 2017"),
+    "lasso": _Entry(LassoCriterion, "when the LASSO takes it up to explain its readers' outputs", "He et al. 2017"),
     "mutual_information": _Entry(
         MutualInformationCriterion, "what the mean response says of the class", "Molchanov et al. 2017"
     ),
     "random": _Entry(RandomCriterion, "nothing: the control", "Mittal et al. 2018", seeded=True),
     "taylor": _Entry(TaylorCriterion, "derivative of the loss by the gate", "Molchanov et al. 2017"),
+    "thinet": _Entry(ThinetCriterion, "how much its readers' outputs lose, greedily", "Luo et al. 2017"),
 }
 
 
