@@ -111,6 +111,7 @@ def _table(front: Front) -> dict[str, Any]:
     names = [name for name in front.metric_names() if name not in hidden and not is_intermediate(name)]
     base = front.baseline
     rows = [[str(trial.number), *(_cell(name, trial.metrics, base) for name in names)] for trial in front.trials]
+    rows += [[point.label, *(_cell(name, point.metrics, base) for name in names)] for point in front.points]
     rows.append(["baseline", *(_cell(name, base, {}) for name in names)])
     return {"names": names, "labels": [describe(name).label for name in names], "rows": rows}
 

@@ -17,6 +17,7 @@ from autoprune.analysis.front import Front, build_front, write_csv
 from autoprune.analysis.overview import ACCIDENTS, Overview, search_objectives
 from autoprune.analysis.plots import MOST_OTHERS, plot_front, thinned
 from autoprune.analysis.report import write_report
+from autoprune.api.preset_points import with_points
 from autoprune.api.queries import read_front, read_history
 from autoprune.types import SearchRecord, Trial, TrialState
 
@@ -113,6 +114,7 @@ def _write(
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_csv(front, folder / "front.csv")
+    front = with_points(store, front)
     plot_front(front, folder / "front.png", trials=trials, others=None if overview is None else overview.others)
     write_report(
         folder / "report.html",
