@@ -89,7 +89,7 @@ class _Readers:
 
     def _hook(self, reader: Consumer) -> RemovableHandle:
         def hook(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            self.see(reader, layer, inputs[0], output)
+            self.see(reader, layer, inputs[0].detach(), output.detach())
 
         return self._model.get_submodule(reader.name).register_forward_hook(hook)
 
