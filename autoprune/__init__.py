@@ -14,6 +14,7 @@
     export_module                   any module as ONNX, torch.export or TorchScript, verified
     latency_table, measure_latency  what networks take on this machine, predicted for a whole space or measured for one
     bench_export                    dense against pruned latency in onnxruntime
+    Client                          the same verbs against a server of 'autoprune serve'
     SearchSpace, Decoder            groups and widths of any nn.Module; proposals moved into budgets
     CostTable                       MACs and parameters of a million candidates as numpy
     Candidate, Trial, Front         the nouns (all of them: autoprune.types)
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
         space,
         trials,
     )
+    from autoprune.client import Client
     from autoprune.cost.table import CostTable
     from autoprune.errors import AutopruneError
     from autoprune.latency.measure import measure_latency
@@ -91,6 +93,7 @@ _HOMES = {
     ),
     "AutopruneError": "autoprune.errors",
     "Candidate": "autoprune.types",
+    "Client": "autoprune.client",
     "CostTable": "autoprune.cost.table",
     "Decoder": "autoprune.space.decoding",
     "Front": "autoprune.analysis.front",
@@ -103,6 +106,7 @@ _HOMES = {
 __all__ = [
     "AutopruneError",
     "Candidate",
+    "Client",
     "CostTable",
     "Decoder",
     "Front",

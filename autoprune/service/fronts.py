@@ -97,14 +97,21 @@ def select(
 
 
 @router.get("/searches/{name}/history", response_model=HistoryBody, responses=_UNCHANGED)
-def history(name: SearchName, here: Here, request: Request, x: CostAxis = None, y: QualityAxis = None) -> Response:
+def history(
+    name: SearchName,
+    here: Here,
+    request: Request,
+    x: CostAxis = None,
+    y: QualityAxis = None,
+    every: Annotated[bool, Query(description="All trials instead, without seconds.")] = False,
+) -> Response:
     """How the hypervolume of two metrics grew: the trials that moved it, and the last."""
 
     def make(stamp: float) -> dict[str, Any]:
         found = read_history(here.reader, name, front_axes(*own_axes(here.reader, name, x, y)))
-        at = found.moves
+        at = slice(None) if every else found.moves
         numbers = found.numbers[at].tolist()
-        times = here.reader.finished_times(name, numbers)
+        times = here.reader.finished_times(name, [] if every else numbers)
         first = here.reader.page(name, limit=1)
         begin = first[0].started_at if first else 0.0
         reference = zip(found.objectives, found.reference.tolist(), strict=True)
@@ -112,14 +119,15 @@ def history(name: SearchName, here: Here, request: Request, x: CostAxis = None, 
             "search": name,
             "axes": [axis_body(each) for each in found.objectives],
             "reference": {each.metric: value for each, value in reference},
+            "box": found.box,
             "trials": len(found.numbers),
             "trial": numbers,
             "hypervolume": found.volumes[at].tolist(),
             "share": found.shares[at].tolist(),
-            "seconds": [times[number] - begin if number in times else None for number in numbers],
+            "seconds": [times[number] - begin if number in times else None for number in numbers if not every],
         }
 
-    return here.answer(request, name, ("history", x, y), make)
+    return here.answer(request, name, ("history", x, y, every), make)
 
 
 @router.get("/searches/{name}/comparisons", response_model=ComparisonsBody)

@@ -226,6 +226,8 @@ class HistoryBody(BaseModel):
     axes: list[AxisBody]
     reference: Metrics
     """The reference point of the hypervolume."""
+    box: float
+    """Volume between the reference and the best value of each axis."""
     trials: int
     trial: list[int]
     """Numbers of the trials that moved the front, and the last."""

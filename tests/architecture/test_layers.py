@@ -43,6 +43,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "testing": {*BASE, "protocols", "config", "space", "cost", "controllers", "store", "pruning"},
     # measures every part, and is called by the command line alone
     "bench": {*TORCH_LINE, "training", "evaluators", "driver", "store", "executors", "analysis", "api"},
+    # scripts run against a server as they run against the library
+    "client": {*BASE, "api", "config", "analysis"},
     "service": {*BASE, "api", "config", "analysis"},
     "cli": {*BASE, "protocols", "api", "config", "analysis", "bench", "service"},
 }
@@ -71,6 +73,7 @@ ONLY_IN = {
     "fastapi": ("service/",),
     "starlette": ("service/",),
     "uvicorn": ("service/",),
+    "httpx": ("client/",),
 }
 NO_TORCH = (
     "errors.py",
@@ -90,6 +93,7 @@ NO_TORCH = (
     "cli/",
     "controllers/",
     "service/",
+    "client/",
 )
 
 

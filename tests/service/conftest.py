@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
 from fastapi.testclient import TestClient
 
 from autoprune.service.app import create_app
+from autoprune.service.run import listen
 from autoprune.service.settings import Limits, Settings
 from autoprune.store import new_owner, open_store
 from autoprune.types import Candidate, SearchState, Trial, TrialState
@@ -90,3 +94,29 @@ def serve(store: str, tmp_path: Path) -> Iterator[Callable[..., TestClient]]:
 @pytest.fixture
 def client(serve: Callable[..., TestClient]) -> TestClient:
     return serve()
+
+
+@pytest.fixture
+def listening(store: str, tmp_path: Path) -> Iterator[Callable[..., str]]:
+    """Serve on a socket of this process; gives the URL."""
+    running: list[tuple[uvicorn.Server, threading.Thread]] = []
+
+    def start(**settings: Any) -> str:
+        (tmp_path / "data").mkdir(exist_ok=True)
+        chosen = {"store": store, "data_root": tmp_path / "data", "output": tmp_path / "out", "parallel": 0}
+        chosen["limits"] = Limits(launches_per_minute=10_000)
+        app = create_app(Settings(**{**chosen, **settings}))
+        socket = listen("127.0.0.1", 0)
+        config = uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1, ws="none")
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]})
+        thread.start()
+        running.append((server, thread))
+        while not server.started:
+            time.sleep(0.01)
+        return f"http://127.0.0.1:{socket.getsockname()[1]}"
+
+    yield start
+    for server, thread in running:
+        server.should_exit = True
+        thread.join()
