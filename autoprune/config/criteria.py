@@ -67,9 +67,19 @@ class GeometricMedianCriterion(_Criterion):
 
 
 class PartialCriterion(_Undefined):
-    """By BatchNorm's scale, by what comes out of activations, or by squared gradients."""
+    """By BatchNorm's scale, by what comes out of activations, by squared gradients, or by what its readers make of it."""
 
-    name: Literal["activation_mean", "activation_std", "apoz", "bn_scale", "fisher", "gamma_weight"]
+    name: Literal[
+        "activation_mean",
+        "activation_std",
+        "apoz",
+        "bn_scale",
+        "correlation",
+        "fisher",
+        "gamma_weight",
+        "lasso",
+        "thinet",
+    ]
 
 
 class InformationCriterion(_Undefined):
@@ -119,6 +129,7 @@ CriterionName = Literal[
     "activation_std",
     "apoz",
     "bn_scale",
+    "correlation",
     "entropy",
     "fisher",
     "fpgm",
@@ -129,9 +140,11 @@ CriterionName = Literal[
     "hutchinson",
     "l1",
     "l2",
+    "lasso",
     "mutual_information",
     "random",
     "taylor",
+    "thinet",
 ]
 _Described = Annotated[
     FilterCriterion

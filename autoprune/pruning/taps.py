@@ -178,7 +178,6 @@ def _drafts(model: nn.Module, groups: Sequence[ChannelGroup]) -> tuple[list[Tap]
             untapped[group.name] = "no layer reads its channels"
         for member in consumers:
             for name in holders[id(tensors[member.parameter])]:
-                name = name.partition(".parametrizations.")[0]
                 index = _input_index(model.get_submodule(name), member)
                 if index is None:
                     kind = type(model.get_submodule(name)).__name__
