@@ -6,16 +6,15 @@ import logging
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 
-from fastapi import APIRouter, FastAPI, Request, Response
-from fastapi.responses import FileResponse, RedirectResponse
+from fastapi import APIRouter, FastAPI, Response
+from fastapi.responses import RedirectResponse
 from starlette.staticfiles import StaticFiles
 
 from autoprune import __version__
 from autoprune.api.working import Worker
-from autoprune.errors import AutopruneError, NotFound
+from autoprune.errors import AutopruneError
 from autoprune.service import catalog, events, exports, fronts, launching, monitoring, searches
 from autoprune.service.context import Context, Here
 from autoprune.service.counting import Counting
@@ -115,18 +114,10 @@ _ROUTERS = (
 
 
 def _add_page(app: FastAPI) -> None:
-    """The web page under ``/``, and plotly's script from the installed package."""
+    """The web page under ``/``."""
 
     @app.get("/", include_in_schema=False)
     def root() -> Response:
         return RedirectResponse("/static/index.html")
-
-    @app.get("/vendor/plotly.min.js", include_in_schema=False)
-    def plotly(request: Request) -> Response:
-        spec = find_spec("plotly")
-        if spec is None or not spec.submodule_search_locations:
-            raise NotFound("plotly is not installed here.", "Install it: pip install plotly.")
-        path = Path(spec.submodule_search_locations[0]) / "package_data" / "plotly.min.js"
-        return FileResponse(path, media_type="text/javascript", headers={"cache-control": "max-age=86400"})
 
     app.mount("/static", StaticFiles(directory=_STATIC, html=True, check_dir=False), name="static")

@@ -137,9 +137,7 @@ def test_pages_of_other_sites_are_refused(client: TestClient, method: str) -> No
 # --- headers ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "path", ["/", "/static/index.html", f"{API}/searches", f"{API}/nothing", "/vendor/plotly.min.js"]
-)
+@pytest.mark.parametrize("path", ["/", "/static/index.html", f"{API}/searches", f"{API}/nothing"])
 def test_every_answer_has_the_security_headers(client: TestClient, path: str) -> None:
     headers = client.get(path, follow_redirects=False).headers
     assert headers["x-content-type-options"] == "nosniff"
