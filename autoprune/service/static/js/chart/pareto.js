@@ -98,7 +98,7 @@ export class ParetoPlot {
 
   #marks(points, one, at) {
     const draw = one.shape === "square" ? square : diamond;
-    const path = points.map((p) => draw(p.px, p.py, 4)).join("");
+    const path = points.map((p) => draw(p.px, p.py, 3.6)).join("");
     this.frame.plane.append(s("path", { class: `mark mark${at} ${one.shape ?? ""}`, d: path }));
     return points.map((p) => ({ ...p, series: one.name, mark: true }));
   }

@@ -12,7 +12,7 @@ export async function open(place, page) {
   const byTrial = h("div"),
     byTime = h("div"),
     words = h("div"),
-    states = h("div"),
+    states = h("div", { class: "narrow" }),
     trouble = h("div");
   const y = { title: "hypervolume (share of its box)", kind: "fraction", least: 0 };
   const trials = new StepPlot(byTrial, {

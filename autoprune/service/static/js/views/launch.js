@@ -16,11 +16,8 @@ export async function open(place) {
   const health = await get(["health"]).catch((error) => error.body ?? { launching: false });
   const { templates } = await get(["templates"]).catch(() => ({ templates: [] }));
   const button = h("button", { type: "button", class: "main", disabled: true }, "Launch");
-  const edit = editor({
-    label: "Configuration (YAML)",
-    value: sessionStorage.getItem(KEPT) ?? templates[0]?.yaml ?? "",
-    changed,
-  });
+  const draft = sessionStorage.getItem(KEPT);
+  const edit = editor({ label: "Configuration (YAML)", value: draft ?? first(templates)?.yaml ?? "", changed });
   let checked = "",
     closed = false;
 
@@ -111,7 +108,7 @@ export async function open(place) {
     h(
       "div",
       { class: "editor" },
-      h("div", {}, choice(templates, edit), edit.element),
+      h("div", {}, choice(templates, edit, draft), edit.element),
       h("div", {}, h("div", { class: "panel" }, said, h("div", { class: "buttons" }, button)), queue),
     ),
   );
@@ -125,6 +122,11 @@ export async function open(place) {
   };
 }
 
+/** The template that runs anywhere within minutes. */
+function first(templates) {
+  return templates.find((each) => each.name.includes("quickstart")) ?? templates[0];
+}
+
 async function send(parts, text) {
   const response = await request(address(parts), {
     method: "POST",
@@ -134,9 +136,9 @@ async function send(parts, text) {
   return response.json();
 }
 
-function choice(templates, edit) {
+function choice(templates, edit, draft) {
   if (!templates.length) return null;
-  const about = h("span", { class: "note" }, templates[0].summary);
+  const about = h("span", { class: "note" }, draft ? "" : first(templates).summary);
   return h(
     "div",
     { class: "controls" },
@@ -155,7 +157,10 @@ function choice(templates, edit) {
             },
           },
         },
-        templates.map((each) => h("option", { value: each.name }, each.name)),
+        draft ? h("option", { value: "", disabled: true, selected: true }, "(as you left it)") : null,
+        templates.map((each) =>
+          h("option", { value: each.name, selected: !draft && each === first(templates) }, each.name),
+        ),
       ),
     ),
     about,

@@ -9,7 +9,7 @@ const LOOK_MS = 700;
 export async function open(place, [id]) {
   let launch = await get(["launches", id]);
   const head = h("div"),
-    log = h("pre", { class: "log", tabindex: "0", role: "log", "aria-label": "Log" }),
+    log = h("pre", { class: "log", tabindex: "0", role: "log", "aria-label": "Log", hidden: true }),
     trouble = h("div");
   let from = 0,
     timer = 0,
@@ -22,6 +22,7 @@ export async function open(place, [id]) {
       if (closed) return;
       if (found.text) log.append(found.text);
       from = found.next;
+      log.hidden = !log.textContent;
       log.scrollTop = log.scrollHeight;
       render();
       if (launch.state === "running" && (await begun(launch.search))) return go();
@@ -66,8 +67,6 @@ export async function open(place, [id]) {
 
 /** The search is in the store: its page can show it. */
 async function begun(name) {
-  return get(["searches", name], {}, { quiet: true }).then(
-    () => true,
-    () => false,
-  );
+  const { searches } = await get(["searches"], {}, { quiet: true });
+  return searches.some((search) => search.name === name);
 }
