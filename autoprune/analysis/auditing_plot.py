@@ -56,7 +56,8 @@ def audit_figure(audit: Audit, colours: Colours = PAPER) -> Figure:
     bar.set_label("MACs, % of the dense model's", color=colours.ink, fontsize=10)
     bar.ax.tick_params(colors=colours.muted, labelsize=9, length=0)
     bar.outline.set_visible(False)
-    title = f"{audit.search}: {measure_label(audit, audit.measure)} against final accuracy; bars: +- one std over seeds"
+    title = f"{audit.search}: {measure_label(audit, audit.measure)} against final accuracy"
+    title += "; bars: +- one std over seeds" if std.any() else ""
     figure.suptitle(title, x=0.01, ha="left", fontsize=10, color=colours.muted)
     return figure
 
