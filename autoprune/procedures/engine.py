@@ -6,6 +6,7 @@ import copy
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,9 @@ from autoprune.data.dataset import Split
 from autoprune.errors import SearchAborted
 from autoprune.procedures import training
 from autoprune.procedures.network import Standing
-from autoprune.procedures.phases import Finetune, Preset, Rounds, Sparsify, ZeroedTraining
+from autoprune.procedures.phases import Finetune, Layers, Preset, Rounds, Sparsify, ZeroedTraining
 from autoprune.procedures.progress import CACHE, Course, Row
+from autoprune.procedures.refitting import Refit
 from autoprune.procedures.scoring import require_applicable, scored
 from autoprune.procedures.setting import Setting
 from autoprune.protocols import Progress
@@ -87,6 +89,8 @@ class Procedure:
             self._train_zeroed(course, phase, key)
         elif isinstance(phase, Rounds):
             self._rounds(course, phase, key)
+        elif isinstance(phase, Layers):
+            self._layers(course, phase, key)
         elif self.setting.trains:
             self._finetune(course, phase, key, shown=True)
             course.rows[-1].after = self._top1(course)
@@ -125,6 +129,32 @@ class Procedure:
             self._progress.advance(self._where(course))
             if not last:
                 course.save_now_and_then(key)
+
+    def _layers(self, course: Course, phase: Layers, key: str) -> None:
+        self._progress.phase("layers", len(self.setting.groups))
+        self._progress.advance("", course.round)
+        refit, counts = Refit(phase, self.setting), self.setting.fixed_counts()
+        cut = [at for at, group in enumerate(self.setting.groups) if counts[group.name] < group.units]
+        while course.round < len(self.setting.groups):
+            at = course.round
+            if at in cut:
+                self._layer(course, phase, refit, counts)
+                if at != cut[-1] and phase.between is not None and self.setting.trains:
+                    self._finetune(course, phase.between, key, shown=False)
+                    course.rows[-1].after = self._top1(course)
+            course.round += 1
+            self._progress.advance(f"{self.setting.groups[at].name}: {self._where(course)}")
+            if course.round < len(self.setting.groups):
+                course.save_now_and_then(key)
+
+    def _layer(self, course: Course, phase: Layers, refit: Refit, counts: Mapping[str, int]) -> None:
+        """Choose the units of one group, cut it and fit what reads it."""
+        before, group = course.standing, course.standing.groups[course.round]
+        scores = scored(before, [group], phase.scoring, self.setting, course.stage)
+        keep = {group.name: best_units(scores[group.name], counts[group.name])}
+        course.standing = before.cut(keep)
+        refit(before, group, course.standing, keep)
+        self._add_row(course, group.name, self._top1(course))
 
     def _finetune(self, course: Course, phase: Finetune, key: str, *, shown: bool) -> None:
         training.finetune(course, phase, self.setting, key, self._progress, shown=shown)
@@ -184,7 +214,7 @@ class Procedure:
     def _where(self, course: Course) -> str:
         share = self.setting.costs(course.standing)["macs"] / self.setting.cost.baseline["macs"]
         left = sum(len(units) for units in course.standing.kept.values())
-        return f"round {course.round}: {left} units, {100 * share:.1f} % of the MACs"
+        return f"{left} units are left, {100 * share:.1f} % of the MACs"
 
     def _finish(self, course: Course) -> None:
         """Final metrics; the test split is opened here, once."""

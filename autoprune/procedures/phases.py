@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-__all__ = ["Finetune", "Length", "Phase", "Preset", "Rounds", "Scoring", "Sparsify", "ZeroedTraining"]
+__all__ = ["Finetune", "Layers", "Length", "Phase", "Preset", "Rounds", "Scoring", "Sparsify", "ZeroedTraining"]
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,23 @@ class Rounds:
     """After every round but the last."""
 
 
-Phase = Sparsify | ZeroedTraining | Rounds | Finetune
+@dataclass(frozen=True)
+class Layers:
+    """Group after group in order of execution: choose, cut, refit the layers that read it, train."""
+
+    scoring: Scoring
+    refit: Literal["channel", "full"]
+    """A factor for each channel that such a layer reads, or all its weights (least squares)."""
+    target: Literal["current", "original"]
+    """Whose outputs it is to give again: the network's before this cut, or the base model's. For the latter every
+    reader is fitted again at each cut, from what the network as it stands makes it read."""
+    images: int
+    """Training images for the fit, at ten places each."""
+    between: Finetune | None = None
+    """After every group but the last."""
+
+
+Phase = Sparsify | ZeroedTraining | Rounds | Layers | Finetune
 
 
 @dataclass(frozen=True)
@@ -102,7 +118,7 @@ class Preset:
     @property
     def last_epochs(self) -> float:
         """Epochs of the last training, which ``--epochs`` sets."""
-        trained = [phase.length.epochs for phase in self.phases if not isinstance(phase, Rounds)]
+        trained = [phase.length.epochs for phase in self.phases if not isinstance(phase, Rounds | Layers)]
         return trained[-1]
 
     def content(self) -> dict[str, Any]:

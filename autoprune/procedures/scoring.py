@@ -10,7 +10,7 @@ from torch import nn
 
 from autoprune.errors import ConfigError
 from autoprune.procedures.network import Standing
-from autoprune.procedures.phases import Preset, Rounds, Scoring, Sparsify, ZeroedTraining
+from autoprune.procedures.phases import Layers, Preset, Rounds, Scoring, Sparsify, ZeroedTraining
 from autoprune.procedures.setting import Setting
 from autoprune.pruning import criteria, ranking
 from autoprune.pruning.allocation import best_units, normalise, penalise
@@ -70,7 +70,7 @@ def require_applicable(preset: Preset, setting: Setting) -> None:
         )
     standing = Standing.begin(setting.base, setting.groups)
     for phase in preset.phases:
-        if isinstance(phase, Rounds | ZeroedTraining):
+        if isinstance(phase, Rounds | Layers | ZeroedTraining):
             few = min(phase.scoring.images, setting.batch_size)
             trial = Scoring(phase.scoring.criterion, phase.scoring.options, images=few)
             try:

@@ -97,9 +97,13 @@ class Setting:
         """Images (N, C, H, W) float32 as the model sees them and labels (N,), where the model lies."""
         device = next((tensor.device for tensor in module.parameters()), torch.device("cpu"))
         for start in range(0, len(split), self.batch_size):
-            images = torch.tensor(split.images[start : start + self.batch_size], device=device)
-            labels = torch.tensor(split.labels[start : start + self.batch_size], device=device)
-            yield normalise(images, self.dataset.mean, self.dataset.std), labels
+            part = slice(start, start + self.batch_size)
+            labels = torch.tensor(split.labels[part], device=device)
+            yield self.normalised(Split(split.images[part], split.labels[part]), device), labels
+
+    def normalised(self, split: Split, device: torch.device) -> Tensor:
+        """All its images as the model sees them: (N, C, H, W) float32."""
+        return normalise(torch.tensor(split.images, device=device), self.dataset.mean, self.dataset.std)
 
     def calibrate(self, module: nn.Module) -> None:
         """Re-estimate BatchNorm's statistics after a cut, as trials of a search do."""

@@ -110,4 +110,4 @@ def _train(
             CACHE.save_progress(name, trainer, 0.0)
             saved = time.perf_counter()
     # what is read back from a file has this layout, and sums in another order differ in the last bits
-    trainer.model.eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    trainer.model.eval().to(memory_format=torch.contiguous_format)
