@@ -24,7 +24,7 @@ from autoprune.driver.assemble_hypernet import check_hypernet, trained_hypernet
 from autoprune.driver.assemble_latency import with_latency
 from autoprune.driver.assemble_memory import with_memory
 from autoprune.driver.assemble_ranking import channel_scores, check_criterion, note_scores
-from autoprune.driver.assemble_reconstruction import note_unreconstructed, reconstruction_material
+from autoprune.driver.assemble_reconstruction import reconstruction_material, unreconstructed
 from autoprune.driver.training_shown import TrainingShown
 from autoprune.errors import SearchAborted
 from autoprune.evaluators.assets import Assets
@@ -100,8 +100,11 @@ class Prepared:
 
     @property
     def remarks(self) -> dict[str, object]:
-        """What every trial's note says: which groups another criterion than the configured one ranks, and why."""
-        return {"ranked_otherwise": dict(self.scores.replaced)} if self.scores and self.scores.replaced else {}
+        """What every trial's note says: which groups another criterion than the configured one ranks, which layers are
+        not reconstructed though others are, and why."""
+        ranked = {"ranked_otherwise": dict(self.scores.replaced)} if self.scores and self.scores.replaced else {}
+        kept = unreconstructed(self.config, self.base, self.space)
+        return {**ranked, **({"not_reconstructed": kept} if kept else {})}
 
     @cached_property
     def evaluator(self) -> PruneEvaluator:
@@ -170,7 +173,8 @@ def prepare(config: SearchConfig, progress: Progress) -> Prepared:
     progress.phase("data")
     dataset = sources.load(config.space.data, seed=config.seed, on_progress=_counting(progress))
     base = _base(config, dataset, progress)
-    note_unreconstructed(config, base, space, progress)
+    for name, reason in unreconstructed(config, base, space).items():
+        progress.note(f"layer {name} is not reconstructed: {reason}")
     made = trained_hypernet(config, space, dataset, base, progress)
     prepared = Prepared(config, dataset, base, space, decoder, made)
     if made is None:

@@ -7,13 +7,12 @@ import torch
 
 from autoprune.config.schema import SearchConfig
 from autoprune.data.dataset import Dataset
-from autoprune.protocols import Progress
 from autoprune.pruning.reconstruction import Material, find_consumers, gather_moments
 from autoprune.space.space import SearchSpace
 from autoprune.training.base import BaseModel
 from autoprune.training.scoring import normalise
 
-__all__ = ["note_unreconstructed", "reconstruction_material"]
+__all__ = ["reconstruction_material", "unreconstructed"]
 
 _BATCH = 250
 
@@ -35,8 +34,7 @@ def reconstruction_material(
     return Material(chosen.kind, chosen.ridge, chosen.positions, recalibrated, moments=moments)
 
 
-def note_unreconstructed(config: SearchConfig, base: BaseModel, space: SearchSpace, progress: Progress) -> None:
-    """Say which layers keep their inherited weights although they read channels that may be cut, and why."""
-    if config.evaluator.reconstruction.kind != "none":
-        for name, reason in find_consumers(base.module, space.groups)[1].items():
-            progress.note(f"layer {name} is not reconstructed: {reason}")
+def unreconstructed(config: SearchConfig, base: BaseModel, space: SearchSpace) -> dict[str, str]:
+    """Layers that keep their inherited weights although others are reconstructed and they read channels that may be cut
+    -> why."""
+    return {} if config.evaluator.reconstruction.kind == "none" else find_consumers(base.module, space.groups)[1]

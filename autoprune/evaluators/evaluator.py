@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -16,6 +19,7 @@ from autoprune.evaluators.inherit import InheritSource
 from autoprune.evaluators.networks import Network, Networks
 from autoprune.evaluators.reconstructing import ReconstructingSource, timed_build
 from autoprune.protocols import WeightSource
+from autoprune.pruning.reconstruction import Material
 from autoprune.training.scoring import normalise
 from autoprune.types import Candidate, Measurement
 
@@ -31,6 +35,7 @@ class PruneEvaluator:
 
     def __init__(self, assets: Assets) -> None:
         base = base_module(assets).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._base, self._assets = base, assets
         self._source = _source(base, assets)
         self._inherits = assets.hypernet is None
         self._groups = assets.groups
@@ -42,6 +47,18 @@ class PruneEvaluator:
         half = Candidate({group.name: -(-group.units // 2) * group.unit for group in assets.groups})
         first = self._normalised(self._images[: self._batch])
         self.networks = Networks(base, lambda: self._source.build(half), first, self._labels, self._batch)
+
+    def variant(
+        self, ranking: Mapping[str, np.ndarray] | None = None, reconstruction: Material | None = None
+    ) -> PruneEvaluator:
+        """The same base model, images and checked programs; another ranking (None: this one's) or reconstruction
+        (None: none). For comparing many of them in one process, where weights are inherited.
+        """
+        other = copy.copy(self)
+        changed = {"reconstruction": reconstruction, **({} if ranking is None else {"ranking": ranking})}
+        other._assets = replace(self._assets, **changed)  # type: ignore[arg-type]
+        other._source = _source(self._base, other._assets)
+        return other
 
     def materialise(self, candidate: Candidate) -> nn.Module:
         """The pruned model with its starting weights and calibrated BatchNorm, in eval mode."""
