@@ -78,7 +78,7 @@ class CriterionScores:
     """Those groups, and why."""
     needs: str = "weights"
     seconds: float = math.nan
-    """Of one draw, what it shares with other criteria not counted."""
+    """Processor time of one draw: the pass for what it needs, and the scores."""
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,7 @@ class CriteriaReport:
             values.append(agreement(self.oracle.absolute(first), self.oracle.absolute(second)))
         mean = np.mean(values, axis=0)
         figures = (Figure(float(mean[0])), Figure(float(mean[1])), Figure(float(mean[2])))
-        return Row("oracle-abs, halves", "half of the images each", figures, len(self.groups), math.nan)
+        return Row("oracle-abs by halves", "half of the images each", figures, len(self.groups), math.nan)
 
 
 def finite_scores(scores: Mapping[str, Sequence[float] | np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, str]]:

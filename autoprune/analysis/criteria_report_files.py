@@ -69,8 +69,10 @@ def notes(report: CriteriaReport) -> list[str]:
         "groups first, which is why random is not at 0 there.",
         "Intervals: 95 %, over the choice of images: jackknife over blocks of the oracle's, and the spread over draws "
         "of the criterion's. The network is given; another one may rank criteria otherwise.",
-        "oracle-loss: the change with its sign. halves: the oracle on one half of the images against the other; a "
-        "criterion that was measured on other images cannot be expected to agree much better than that.",
+        "oracle-loss: the change with its sign. By halves: the oracle on one half of the images against the other, r, "
+        "which says how reliable it is: even a perfect criterion would reach about sqrt(2 r / (1 + r)) "
+        "(Spearman and Brown) against an oracle on all of them.",
+        "seconds: processor time of a criterion's scores on one draw, the pass over the images included.",
         f"{SOURCE}, is printed for reference: other networks, data and implementations.",
     ]
     for each in report.criteria:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoprune.driver.observers import Silent
-from autoprune.errors import ConfigError, NotFound, StoreError, UndefinedScore
+from autoprune.errors import ConfigError, StoreError, UndefinedScore
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import Tensor
 
-    from autoprune.analysis.criteria_report import CriteriaReport, CriterionScores, Oracle
+    from autoprune.analysis.criteria_report import CriteriaReport, CriterionScores
     from autoprune.config.schema import SearchConfig
     from autoprune.data.dataset import Split
     from autoprune.driver.assemble import Prepared
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["CriteriaReportResult", "criteria_report"]
 
 _LEAST_IMAGES = 20
+_CRITERION_IMAGES = 1000
+"""Where the search's weights come from elsewhere, and nothing is said."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +48,16 @@ def criteria_report(
 ) -> CriteriaReportResult:
     """Spearman's correlation of criteria with the oracle, on the base model of a launch file.
 
-    The oracle ablates each unit of each group on ``images`` training images; criteria that read data get ``draws``
-    draws of ``evaluator.calibration_images`` other training images, random ones as many seeds. Test and search-val
-    images are not touched. ``criteria``: names, all by default. Files go to ``out`` (OUTPUT/NAME/criteria).
+    The oracle ablates each unit of each group on ``images`` training images, once: it is kept in the cache. Criteria
+    that read data get ``draws`` draws of ``evaluator.weights.criterion_images`` other training images, random ones as
+    many seeds. Test and search-val images are not touched. ``criteria``: names, all by default. Files go to ``out``
+    (OUTPUT/NAME/criteria).
 
     Raises ConfigError (an unknown criterion, too few images) and StoreError (files cannot be written).
     """
     from autoprune.analysis.criteria_report import CriteriaReport
     from autoprune.analysis.criteria_report_files import write_report
+    from autoprune.api.criteria_oracle import make_oracle
     from autoprune.api.training_materials import require_images
     from autoprune.config.loading import load_search
     from autoprune.driver import assemble
@@ -67,10 +70,8 @@ def criteria_report(
     prepared = assemble.prepare(_plain(loaded), shown)
     split = _Images(prepared, images)
     scored = _score_all(prepared, names, split.draws(draws), shown)
-    oracle, facts = _ablate(prepared, split.oracle, shown)
-    facts["criteria"] = (
-        f"{draws} draws of {split.per_draw} other training images each" if split.per_draw else "no images"
-    )
+    oracle, facts = make_oracle(prepared, split.oracle, shown)
+    facts["criteria"] = f"{draws} draws of {split.per_draw} other training images each"
     report = CriteriaReport(loaded.name, oracle, tuple(scored), facts)
     shown.phase("report")
     try:
@@ -109,9 +110,13 @@ def _checked(criteria: Sequence[str], images: int, draws: int) -> list[str]:
 
 def _plain(config: SearchConfig) -> SearchConfig:
     """What the base model needs, without budgets, latency tables and hypernetworks."""
+    from autoprune.config.evaluation import ReconstructionConfig
     from autoprune.config.schema import InheritWeights, OptunaControllerConfig
 
-    evaluator = config.evaluator.model_copy(update={"weights": InheritWeights()})
+    weights = config.evaluator.weights
+    images = weights.criterion_images if isinstance(weights, InheritWeights) else _CRITERION_IMAGES
+    plain = {"weights": InheritWeights(criterion_images=images), "reconstruction": ReconstructionConfig()}
+    evaluator = config.evaluator.model_copy(update=plain)
     left = {"constraints": (), "objectives": ("top1 max", "macs min"), "latency": None, "racing": None}
     return config.model_copy(update={**left, "evaluator": evaluator, "controller": OptunaControllerConfig()})
 
@@ -132,7 +137,8 @@ class _Images:
         mixed = train.take(len(train), self._seed)
         self.oracle = Split(mixed.images[:images], mixed.labels[:images])
         self._rest = Split(mixed.images[images:], mixed.labels[images:])
-        self.per_draw = min(prepared.config.evaluator.calibration_images, len(self._rest))
+        weights: Any = prepared.config.evaluator.weights
+        self.per_draw = min(weights.criterion_images, len(self._rest))
 
     def draws(self, count: int) -> list[Split]:
         return [self._rest.take(self.per_draw, self._seed + draw) for draw in range(count)]
@@ -149,12 +155,6 @@ def _score_all(
 
     made = [[registry.get(name, seed=prepared.config.seed + draw) for name in names] for draw in range(len(draws))]
     needs = list(dict.fromkeys(each.needs for each in made[0] if each.needs))
-    if needs and not len(draws[0]):
-        reads = sorted(each.name for each in made[0] if each.needs)
-        raise ConfigError(
-            f"these criteria read training images, and evaluator.calibration_images is 0: {', '.join(reads)}.",
-            "Add --set evaluator.calibration_images=1000, or name others with --criteria.",
-        )
     progress.phase("criteria", len(needs) * sum(map(len, draws)) or None)
     known = [_collected(prepared, needs, draw, progress) for draw in draws]
     return [
@@ -175,6 +175,7 @@ def _collected(
     prepared: Prepared, needs: Sequence[frozenset[Statistic]], draw: Split, progress: Progress
 ) -> dict[frozenset[Statistic], _Collected]:
     """One pass for each set of statistics, so that its time can be told."""
+    from autoprune.driver.assemble_ranking import labelled_batches
     from autoprune.pruning.statistics import collect
 
     def advance(rows: int) -> None:
@@ -182,36 +183,21 @@ def _collected(
 
     found = {}
     for wanted in needs:
-        started = time.perf_counter()
+        started = time.process_time()
         try:
             statistics = collect(
                 prepared.base.module,
                 prepared.space.groups,
                 wanted,
-                _batches(prepared, draw),
+                labelled_batches(prepared.dataset, draw),
                 seed=prepared.config.seed,
                 on_batch=advance,
             )
         except ConfigError as error:
             found[wanted] = _Collected(None, 0.0, error.message)
         else:
-            found[wanted] = _Collected(statistics, time.perf_counter() - started)
+            found[wanted] = _Collected(statistics, time.process_time() - started)
     return found
-
-
-def _batches(prepared: Prepared, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
-    size = prepared.config.evaluator.batch_size
-    for start in range(0, len(split), size):
-        yield _tensors(prepared, split, slice(start, start + size))
-
-
-def _tensors(prepared: Prepared, split: Split, rows: slice) -> tuple[Tensor, Tensor]:
-    import torch
-
-    from autoprune.training.scoring import normalise
-
-    images = normalise(torch.tensor(split.images[rows]), prepared.dataset.mean, prepared.dataset.std)
-    return images, torch.tensor(split.labels[rows])
 
 
 def _scored(prepared: Prepared, criteria: Sequence[Criterion], known: Sequence[_Collected | None]) -> CriterionScores:
@@ -222,7 +208,7 @@ def _scored(prepared: Prepared, criteria: Sequence[Criterion], known: Sequence[_
     tensors = tensors_of(prepared.base.module)
     left_out: dict[str, str] = {}
     draws: list[dict[str, np.ndarray]] = []
-    started = time.perf_counter()
+    started = time.process_time()
     for criterion, collected in zip(criteria, known, strict=True):
         values: dict[str, np.ndarray] = {}
         for group in prepared.space.groups:
@@ -235,44 +221,7 @@ def _scored(prepared: Prepared, criteria: Sequence[Criterion], known: Sequence[_
         scores, reasons = finite_scores(values)
         left_out = {**reasons, **left_out}
         draws.append(scores)
-    seconds = (time.perf_counter() - started) / len(draws) + (known[0].seconds if known[0] else 0.0)
+    seconds = (time.process_time() - started) / len(draws) + (known[0].seconds if known[0] else 0.0)
     kept = tuple({name: each for name, each in draw.items() if name not in left_out} for draw in draws)
     needs = ", ".join(sorted(statistic.name for statistic in criteria[0].needs)) or "weights"
     return CriterionScores(criteria[0].name, kept, left_out, needs, seconds)
-
-
-# --- oracle ----------------------------------------------------------------------------------------------------------
-
-
-def _ablate(prepared: Prepared, split: Split, progress: Progress) -> tuple[Oracle, dict[str, str]]:
-    from autoprune.analysis.criteria_report import Oracle
-    from autoprune.pruning.ablation import Ablator
-    from autoprune.training.scoring import score
-
-    dataset, module = prepared.dataset, prepared.base.module
-    full = score(module, split, mean=dataset.mean, std=dataset.std, batch_size=prepared.config.evaluator.batch_size)
-    ablator = Ablator(module, prepared.space.groups, *_tensors(prepared, split, slice(None)))
-    groups = [group for group in prepared.space.groups if group.name not in ablator.untapped]
-    if not groups:
-        raise NotFound(
-            "no group of this network can be ablated: "
-            + "; ".join(f"{name}: {why}" for name, why in ablator.untapped.items())
-        )
-    for name, why in ablator.untapped.items():
-        progress.note(f"group {name} is left out of the oracle: {why}")
-    progress.phase("ablating units", sum(map(ablator.steps, groups)))
-    advance: Callable[[int], None] = lambda steps: progress.advance(step=steps)  # noqa: E731
-    started = time.perf_counter()
-    oracle = Oracle({group.name: ablator.changes(group, advance) for group in groups})
-    seconds = time.perf_counter() - started
-    units = sum(group.units for group in groups)
-    return oracle, {
-        "network": f"{prepared.config.space.model.model_dump().get('name', prepared.config.space.model.kind)}, "
-        f"{units} units in {len(groups)} groups" + _left_out(ablator.untapped),
-        "oracle": f"{len(split)} training images; the network's loss on them is {full['loss']:.4f} nats, its top1 "
-        f"{100 * full['top1']:.2f} %; {seconds:.0f} s",
-    }
-
-
-def _left_out(untapped: Mapping[str, str]) -> str:
-    return f" (not ablated: {', '.join(untapped)})" if untapped else ""

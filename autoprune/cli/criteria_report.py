@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from autoprune.cli.failures import Interrupted
 from autoprune.cli.options import Format, FormatOption, QuietOption
 from autoprune.cli.output import Table, message, print_csv, print_json, print_table, print_text
 
@@ -51,20 +52,24 @@ def criteria_report(
     """Hold criteria against an oracle that ablates each channel.
 
     Spearman's rank correlation per layer and over all layers, as in Molchanov et al. 2017; their figures beside ours.
+    The oracle is kept: another report on the same images takes seconds.
     """
     from autoprune import api
     from autoprune.cli.progress import make_progress
 
-    with make_progress(quiet=quiet) as progress:
-        result = api.criteria_report(
-            config,
-            criteria=[] if criteria is None else criteria.split(","),
-            images=images,
-            draws=draws,
-            overrides=overrides or (),
-            out=out,
-            progress=progress,
-        )
+    try:
+        with make_progress(quiet=quiet) as progress:
+            result = api.criteria_report(
+                config,
+                criteria=[] if criteria is None else criteria.split(","),
+                images=images,
+                draws=draws,
+                overrides=overrides or (),
+                out=out,
+                progress=progress,
+            )
+    except KeyboardInterrupt:
+        raise Interrupted("the same command goes on from there.") from None
     _print(result.report, format)
     message(f"files are in {result.output}/", quiet=quiet)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,15 @@ from autoprune.data.dataset import Dataset
 from autoprune.errors import ConfigError, StoreError
 from autoprune.pruning import criteria
 from autoprune.pruning.ablation import Ablator
+from autoprune.types import ChannelGroup
 
 SOME = ("l1", "taylor", "random")
-QUICK: dict[str, Any] = {"criteria": SOME, "images": 40, "draws": 2}
+QUICK: dict[str, Any] = {
+    "criteria": SOME,
+    "images": 40,
+    "draws": 2,
+    "overrides": ["evaluator.weights.criterion_images=100"],
+}
 
 
 def test_a_report_ranks_the_criteria(workplace: Path, launch: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,8 +47,37 @@ def test_a_report_ranks_the_criteria(workplace: Path, launch: dict[str, Any], mo
         rows = list(csv.DictReader(file))
     assert len(rows) == 224
     assert float(rows[0]["oracle_abs"]) == pytest.approx(report.oracle.absolute()["conv1"][0], rel=1e-5)
+    monkeypatch.setattr(Ablator, "changes", lambda *_: pytest.fail("the oracle was kept"))
     again = api.criteria_report(launch, **QUICK).report
     assert [row.figures for row in again.rows] == [row.figures for row in report.rows]
+
+
+def test_a_stopped_oracle_goes_on(workplace: Path, launch: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Groups that were done are kept; a damaged file is said and done again."""
+    done: list[str] = []
+    plain = Ablator.changes
+
+    def stopping(self: Ablator, group: ChannelGroup, *rest: Any) -> np.ndarray:
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(group.name)
+        return plain(self, group, *rest)
+
+    settings: dict[str, Any] = {"criteria": ["l1"], "images": 25, "draws": 1}
+    monkeypatch.setattr(Ablator, "changes", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        api.criteria_report(launch, **settings)
+    done.clear()
+    with pytest.raises(KeyboardInterrupt):
+        api.criteria_report(launch, **settings)
+    assert done == ["layer2.0.downsample.0", "layer2.0.conv1"], "after the first two groups"
+    monkeypatch.setattr(Ablator, "changes", plain)
+    first = api.criteria_report(launch, **settings).report
+    newest = max((Path(os.environ["AUTOPRUNE_HOME"]) / "oracles").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    newest.write_bytes(b"no oracle")
+    with pytest.warns(UserWarning, match="is damaged"):
+        again = api.criteria_report(launch, **settings).report
+    np.testing.assert_array_equal(again.oracle.changes["conv1"], first.oracle.changes["conv1"])
 
 
 def test_oracle_and_criteria_see_different_images(
@@ -100,7 +136,7 @@ def test_a_criterion_that_cannot_score_is_shown_with_its_reason(
         ({"images": 5}, "an oracle on 5 images"),
         ({"images": 100_000}, "there are 1151 training images"),
         ({"draws": 0}, "0 draws"),
-        ({"overrides": ["evaluator.calibration_images=0"]}, "read training images.*taylor"),
+        ({"overrides": ["evaluator.weights.criterion_images=0"]}, "criterion_images"),
     ],
 )
 def test_what_is_refused(workplace: Path, launch: dict[str, Any], changes: dict[str, Any], message: str) -> None:

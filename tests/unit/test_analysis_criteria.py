@@ -223,4 +223,4 @@ def test_json_has_no_nan() -> None:
     }
     assert content["left_out"]["half"] == {"b": "no BatchNorm"}
     assert len(content["published"]["rows"]) == 15
-    assert [row["criterion"] for row in rows(report())][5:] == ["oracle-abs", "oracle-loss", "oracle-abs, halves"]
+    assert [row["criterion"] for row in rows(report())][5:] == ["oracle-abs", "oracle-loss", "oracle-abs by halves"]
