@@ -20,7 +20,7 @@ from autoprune.client.wire import (
     selection_from,
     trial_from,
 )
-from autoprune.errors import SearchAborted
+from autoprune.errors import NotFound, SearchAborted
 from autoprune.types import Launch, LaunchState, SearchRecord, Trial, TrialState
 
 if TYPE_CHECKING:
@@ -148,7 +148,10 @@ class Client:
         from autoprune.config.loading import load_search
 
         loaded = load_search(config, overrides)
-        body = loaded.model_dump(mode="json", exclude_unset=True, exclude={"store"})
+        body = loaded.model_dump(mode="json", exclude={"store"})
+        for key in ("root", "download"):  # the server's own data root, unless the file says where
+            if key not in loaded.space.data.model_fields_set:
+                body["space"]["data"].pop(key, None)
         return launch_from(self._server.change("POST", "/launches", body))
 
     def search(
@@ -162,12 +165,17 @@ class Client:
 
         Ctrl-C ends the waiting; ``stop`` ends the search.
         """
-        return self._awaited(self.launch(config, overrides=overrides), progress)
+        from autoprune.config.loading import load_search
+
+        loaded = load_search(config, overrides)
+        before = self._stamp(loaded.name)
+        return self._awaited(self.launch(loaded), before, progress)
 
     def resume(self, name: str, *, trials: int | None = None, progress: Progress | None = None) -> SearchResult:
         """Let the server go on with a search, and wait for its end. See :func:`autoprune.resume`."""
+        before = self._stamp(name)
         made = self._server.change("POST", f"/searches/{name}/resume", {"trials": trials})
-        return self._awaited(launch_from(made), progress)
+        return self._awaited(launch_from(made), before, progress)
 
     def launches(self, search: str | None = None) -> list[Launch]:
         """What waits, runs and has run, the youngest first."""
@@ -192,10 +200,18 @@ class Client:
         """Delete a search with its trials for good. Raises Conflict while it runs."""
         self._server.change("DELETE", f"/searches/{name}", confirm=name)
 
-    def _awaited(self, launch: Launch, progress: Progress | None) -> SearchResult:
+    def _stamp(self, name: str) -> float | None:
+        """When the search was last written; None for one that is not there yet."""
+        try:
+            return self.record(name).updated_at
+        except NotFound:
+            return None
+
+    def _awaited(self, launch: Launch, before: float | None, progress: Progress | None) -> SearchResult:
+        """The result of a launch once it has ended; ``before`` is the search's stamp from before it began."""
         from autoprune.api.searching import SearchResult
 
-        shown, before = 0, time.time()
+        shown = 0
         while not launch.state.ended:
             time.sleep(self._poll)
             launch = launch_from(self._server.get(f"/launches/{launch.id}"))
@@ -212,7 +228,7 @@ class Client:
             front=self.front(launch.search),
             output=Path(str(record.config.get("output", "results"))) / launch.search,
             trials=sum(count for state, count in record.trial_counts.items() if TrialState(state).finished),
-            reused=record.updated_at < before,
+            reused=record.updated_at == before,
         )
 
     # --- models --------------------------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ class Transport:
             raise ConfigError(f"{url!r} is no URL of a server: {error}.", "Write http://127.0.0.1:8642.") from None
         if self._http.base_url.scheme not in ("http", "https"):
             raise ConfigError(f"{url!r} is no URL of a server.", "Write http://127.0.0.1:8642.")
-        self._url = url
+        self._url, self._timeout = url, timeout
 
     def close(self) -> None:
         self._http.close()
@@ -77,7 +77,7 @@ class Transport:
     def stream(self, path: str, headers: Mapping[str, str] | None = None, **query: Any) -> Iterator[httpx.Response]:
         """An answer whose body is read piece by piece; its silences have no limit."""
         with self._told():
-            timeout = httpx.Timeout(self._http.timeout, read=None)
+            timeout = httpx.Timeout(self._timeout, read=None)
             arguments: dict[str, Any] = {"params": _given(query), "headers": headers, "timeout": timeout}
             with self._http.stream("GET", path, **arguments) as answer:
                 if answer.is_error:
