@@ -84,7 +84,13 @@ export function duration(seconds) {
 
 /** A moment as the reader's locale writes it. */
 export function moment(seconds) {
-  return new Date(1000 * seconds).toLocaleString(undefined, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+  return new Date(1000 * seconds).toLocaleString(undefined, {
+    day: "numeric",
+    month: "short",
+    hour: "2-digit",
+    minute: "2-digit",
+    hourCycle: "h23",
+  });
 }
 
 /** `3 trials`, `1 trial` */

@@ -2,7 +2,7 @@
 
 import { get } from "../api.js";
 import { armsChart } from "../chart/arms.js";
-import { h, put, table } from "../dom.js";
+import { h, put, s, table } from "../dom.js";
 import { count, duration, moment, significant } from "../format.js";
 import { complaint } from "./messages.js";
 
@@ -36,30 +36,69 @@ function nothing(name) {
 function shown(report, at) {
   const chart = h("div");
   armsChart(chart, report);
+  const found = report.differences.filter((row) => row.clear);
   return h(
     "section",
     { "aria-label": "Inherited against new weights" },
-    h("ul", { class: "verdicts" }, report.verdicts.map(verdict)),
+    h(
+      "ul",
+      { class: "verdicts" },
+      report.verdicts.map((text) => verdict(text.replaceAll("+-", "±"))),
+    ),
     h("h2", {}, "Arms"),
     h(
       "p",
       { class: "note" },
       `Test top1 of each arm: the mean over ${report.seeds.length} seeds, its Student 95 % interval as a line.`,
     ),
+    armsLegend(),
     chart,
     h("details", {}, h("summary", {}, "All arms as a table"), arms(report)),
     h("h2", {}, "Inherited against new weights"),
-    h("p", { class: "note" }, "Points of test top1, paired by seed; bold where the interval leaves out zero."),
-    differences(report),
+    h(
+      "p",
+      { class: "note" },
+      "Points of test top1, paired by seed: those whose interval leaves out zero. Ratios are first to second: of epochs, " +
+        "and of training compute with the base model's training counted.",
+    ),
+    found.length ? differences(found) : h("p", {}, "No interval leaves out zero."),
+    h(
+      "details",
+      {},
+      h("summary", {}, `All differences (${report.differences.length})`),
+      differences(report.differences),
+    ),
     h("h2", {}, "What the search ranked by"),
     tau(report.tau),
     h("h2", {}, "Notes"),
     h(
       "ul",
       { class: "note" },
-      report.notes.map((text) => h("li", {}, text)),
+      report.notes.map((text) => h("li", {}, text.replaceAll("+-", "±"))),
     ),
     h("p", { class: "note" }, `Written ${moment(at)}.`),
+  );
+}
+
+const KINDS = {
+  inherited: "inherited weights",
+  new: "new or initial weights",
+  reference: "uniform or random widths of equal MACs",
+  dense: "unpruned",
+};
+
+function armsLegend() {
+  const mark = (kind) =>
+    s(
+      "svg",
+      { width: 26, height: 12, "aria-hidden": "true" },
+      s("path", { class: `whisker ${kind}`, d: "M1 6H25" }),
+      s("circle", { class: `mean ${kind}`, cx: 13, cy: 6, r: 4.5 }),
+    );
+  return h(
+    "ul",
+    { class: "legend" },
+    Object.entries(KINDS).map(([kind, text]) => h("li", {}, mark(kind), text)),
   );
 }
 
@@ -118,7 +157,7 @@ function arms(report) {
   );
 }
 
-function differences(report) {
+function differences(list) {
   const points = (value) =>
     Number.isFinite(value) ? `${value < 0 ? "−" : "+"}${Math.abs(100 * value).toFixed(2)}` : "-";
   const columns = [
@@ -133,7 +172,7 @@ function differences(report) {
   return table(
     "Differences",
     columns,
-    report.differences.map((row) => {
+    list.map((row) => {
       const bold = (text) => (row.clear ? h("b", {}, text) : text);
       return [
         row.subject,
