@@ -8,6 +8,7 @@ from __future__ import annotations
 from autoprune.api.auditing import AuditResult, audit, stored_audits
 from autoprune.api.comparing import CompareResult, compare
 from autoprune.api.controller_benchmark import ControllerBenchmarkResult, benchmark_controllers
+from autoprune.api.criteria_listing import CriterionInfo, criteria
 from autoprune.api.criteria_reporting import CriteriaReportResult, criteria_report
 from autoprune.api.export_bench import ExportBench, bench_export
 from autoprune.api.latency import latency_table
@@ -24,6 +25,7 @@ __all__ = [
     "CompareResult",
     "ControllerBenchmarkResult",
     "CriteriaReportResult",
+    "CriterionInfo",
     "ExportBench",
     "ModuleSearchResult",
     "PreparedNetwork",
@@ -36,6 +38,7 @@ __all__ = [
     "bench_export",
     "benchmark_controllers",
     "compare",
+    "criteria",
     "criteria_report",
     "export",
     "export_module",

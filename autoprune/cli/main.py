@@ -18,6 +18,7 @@ from autoprune.cli import (
     bench_export,
     benchmark_controllers,
     compare,
+    criteria,
     criteria_report,
     failures,
     latency,
@@ -74,6 +75,7 @@ audit.register(app)
 bench.register(app)
 bench_export.register(app)
 benchmark_controllers.register(app)
+criteria.register(app)
 criteria_report.register(app)
 serve.register(app)
 worker.register(app)

@@ -67,7 +67,7 @@ class GeometricMedianCriterion(_Criterion):
 
 
 class PartialCriterion(_Undefined):
-    """By BatchNorm's scale, by what comes out of activations, by squared gradients, or by what its readers make of it."""
+    """By BatchNorm's scale, by what comes out of activations, by squared gradients, or by what readers make of it."""
 
     name: Literal[
         "activation_mean",
