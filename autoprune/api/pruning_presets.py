@@ -97,7 +97,14 @@ def prune(
     A call that was killed goes on from its last round, or inside a training; a finished one is not run again. Raises
     ConfigError, NothingFeasible for a budget out of reach, Conflict, NotFound, SearchAborted when a training diverges.
     """
-    from autoprune.api.pruning_presets_setup import checked_budgets, config_of, export, searched, setting_of
+    from autoprune.api.pruning_presets_setup import (
+        check_network,
+        checked_budgets,
+        config_of,
+        export,
+        searched,
+        setting_of,
+    )
     from autoprune.driver.assemble import prepare
     from autoprune.exporters.staging import writable
     from autoprune.procedures.engine import Procedure
@@ -113,6 +120,7 @@ def prune(
         writable(Path(out))
     record = None if search is None else searched(search, store, overrides)
     loaded = config_of(config if record is None else record.config, overrides, budgets, searched=record is not None)
+    check_network(chosen, loaded)
     prepared = prepare(loaded, shown)
     setting = setting_of(
         chosen, prepared, record, table=table, recipe=recipe, epochs=epochs, trains=finetune, seed=seed

@@ -18,13 +18,16 @@ from autoprune.config.expressions import parse_constraint
 from autoprune.config.loading import load_search
 from autoprune.config.reading import read_yaml
 from autoprune.config.schema import InheritWeights, SearchConfig
-from autoprune.driver.assemble import Prepared
+from autoprune.data.shapes import shape_and_classes
+from autoprune.driver.assemble import Prepared, make_space
 from autoprune.errors import ConfigError, did_you_mean
 from autoprune.exporters.bundle import save_bundle
 from autoprune.exporters.description import Description
+from autoprune.models import registry
 from autoprune.procedures.engine import Procedure
 from autoprune.procedures.phases import Preset
 from autoprune.procedures.progress import Course
+from autoprune.procedures.scoring import require_applicable
 from autoprune.procedures.setting import Setting
 from autoprune.procedures.tables import TABLES
 from autoprune.procedures.tables import table as table_named
@@ -33,7 +36,7 @@ from autoprune.training.base import fresh_model
 from autoprune.training.scoring import normalise
 from autoprune.types import Constraint, SearchRecord
 
-__all__ = ["checked_budgets", "config_of", "export", "searched", "setting_of"]
+__all__ = ["check_network", "checked_budgets", "config_of", "export", "searched", "setting_of"]
 
 _REAL_IMAGES = 8
 _NOT_SET = {"seed": "Say --seed N.", "epochs": "Say --epochs N.", "preset": "Name the settings themselves."}
@@ -100,6 +103,13 @@ def config_of(
         changed["latency"] = None
         changed["evaluator"] = config.evaluator if isinstance(weights, InheritWeights) else inherited
     return config.model_copy(update=changed)
+
+
+def check_network(chosen: Preset, config: SearchConfig) -> None:
+    """Raises ConfigError when the procedure cannot prune this architecture, before its base model is trained."""
+    shape, classes = shape_and_classes(config.space.data)
+    module = registry.build(config.space.model, num_classes=classes, in_channels=shape[0]).eval()
+    require_applicable(chosen, module, make_space(config.space).groups, shape)
 
 
 def _launch(source: str | Path | Mapping[str, Any]) -> str | Path | Mapping[str, Any]:

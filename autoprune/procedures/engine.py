@@ -68,8 +68,9 @@ class Procedure:
         key = self.digest
         course = Course.resume(key, self.setting)
         if course is None:
-            require_applicable(self.preset, self.setting)
-            course = Course(Standing.begin(copy.deepcopy(self.setting.base), self.setting.groups))
+            setting = self.setting
+            require_applicable(self.preset, setting.base, setting.groups, setting.dataset.image_shape)
+            course = Course(Standing.begin(copy.deepcopy(setting.base), setting.groups))
         with suited_threads(self.setting.dataset, self.setting.recipe):
             while course.phase < len(self.preset.phases):
                 self._phase(course, key)

@@ -60,27 +60,33 @@ def chosen_zeros(standing: Standing, module: nn.Module, scoring: Scoring, settin
     return Chosen(units, filters, constants)
 
 
-def require_applicable(preset: Preset, setting: Setting) -> None:
-    """Raises ConfigError when the procedure cannot prune this network, before anything is trained."""
-    sparse = [phase for phase in preset.phases if isinstance(phase, Sparsify)]
-    if sparse and not scales(setting.base):
+def require_applicable(
+    preset: Preset, module: nn.Module, groups: Sequence[ChannelGroup], image_shape: tuple[int, int, int]
+) -> None:
+    """Raises ConfigError when the procedure cannot prune this network, whatever its weights.
+
+    It is tried on two images of noise, so that this is known before anything is trained.
+    """
+    if any(isinstance(phase, Sparsify) for phase in preset.phases) and not scales(module):
         raise ConfigError(
             f"{preset.name} reads BatchNorm's scales, and this network has no BatchNorm.",
             "Take another preset ('autoprune prune --list'), for example li2016.",
         )
-    standing = Standing.begin(setting.base, setting.groups)
+    noise = torch.randn((2, *image_shape), generator=torch.Generator().manual_seed(0))
+    batch = (noise, torch.zeros(2, dtype=torch.int64))
     for phase in preset.phases:
-        if isinstance(phase, Rounds | Layers | ZeroedTraining):
-            few = min(phase.scoring.images, setting.batch_size)
-            trial = Scoring(phase.scoring.criterion, phase.scoring.options, images=few)
-            try:
-                scored(standing, setting.groups, trial, setting)
-            except ConfigError as error:
-                raise ConfigError(
-                    f"{preset.name} cannot prune this network: {error.message}",
-                    "Take another preset ('autoprune prune --list'), or leave the group out by a rule of the space: "
-                    "{match: NAME, exclude: true}.",
-                ) from None
+        if not isinstance(phase, Rounds | Layers | ZeroedTraining):
+            continue
+        criterion = criteria.get(phase.scoring.criterion, **phase.scoring.options)
+        try:
+            known = collect(module, groups, criterion.needs, [batch]) if criterion.needs else None
+            ranking.scores(module, groups, criterion, known)
+        except ConfigError as error:
+            raise ConfigError(
+                f"{preset.name} cannot prune this network: {error.message}",
+                "Take another preset ('autoprune prune --list'), or leave the group out by a rule of the space: "
+                "{match: NAME, exclude: true}.",
+            ) from None
 
 
 def _savings(standing: Standing, setting: Setting) -> Mapping[str, float]:
