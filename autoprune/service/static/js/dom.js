@@ -34,6 +34,16 @@ export function put(element, ...children) {
   return element;
 }
 
+/** `put` for parts that were opened by hand: those that were open stay so. */
+export function redone(element, ...children) {
+  const open = [...element.querySelectorAll("details")].map((each) => each.open);
+  put(element, ...children);
+  element.querySelectorAll("details").forEach((each, at) => {
+    each.open = open[at] ?? each.open;
+  });
+  return element;
+}
+
 /** A width in percent, set through the CSSOM: the page's policy allows no style attributes. */
 export function percent(element, share, property = "width") {
   element.style.setProperty(property, `${(100 * Math.min(1, Math.max(0, share))).toFixed(2)}%`);

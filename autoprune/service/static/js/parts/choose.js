@@ -13,7 +13,8 @@ export function chooser(page, { onChosen, onOpen }) {
   const result = h("div", { class: "choice", "aria-live": "polite", "aria-busy": "false" });
   const sliders = makeSliders(page, () => later());
   let control = null,
-    timer = 0;
+    timer = 0,
+    shown = "";
 
   function later() {
     clearTimeout(timer);
@@ -35,13 +36,19 @@ export function chooser(page, { onChosen, onOpen }) {
     } catch (error) {
       if (error.name === "AbortError") return;
       onChosen(null, lines(sliders));
+      shown = "";
       put(result, nothing(error, onOpen));
       announce(error.message);
     }
     result.setAttribute("aria-busy", "false");
   }
 
+  /** A download may be under way while a running search goes on: the same trial is not shown anew. */
   function show({ trial, baseline, considered }) {
+    const of = `the best of ${considered.toLocaleString("en")} complete trials within these budgets`;
+    const key = JSON.stringify([trial.number, trial.metrics]);
+    if (key === shown) return put(result.querySelector(".note"), of);
+    shown = key;
     const names = ordered(Object.keys(trial.metrics)).filter(
       (name) => name !== "flops" && name !== "loss" && name !== "images",
     );
@@ -51,10 +58,10 @@ export function chooser(page, { onChosen, onOpen }) {
       value(name, baseline[name]),
       against(name, trial.metrics[name], baseline[name]),
     ]);
-    put(
+    return put(
       result,
       h("p", { class: "big" }, `Trial ${trial.number}`),
-      h("p", { class: "note" }, `the best of ${considered.toLocaleString("en")} complete trials within these budgets`),
+      h("p", { class: "note" }, of),
       table(
         "The selected model beside the baseline",
         [{ label: "" }, { label: "selected" }, { label: "baseline" }, { label: "" }],

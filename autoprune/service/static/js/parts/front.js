@@ -2,7 +2,7 @@
 
 import { get } from "../api.js";
 import { ParetoPlot } from "../chart/pareto.js";
-import { announce, h, put } from "../dom.js";
+import { announce, h, put, redone } from "../dom.js";
 import { describe, ordered, value } from "../format.js";
 import { candidateCard } from "./candidate.js";
 import { chooser } from "./choose.js";
@@ -50,6 +50,7 @@ export async function open(place, page) {
       put(trouble);
       news(state);
       draw();
+      redone(table, frontTable(state.front, openTrial));
     } catch (error) {
       put(trouble, complaint(error));
     }
@@ -60,7 +61,6 @@ export async function open(place, page) {
     const data = plotData(state, page.name);
     plot.show(data);
     put(words, legend(data, state.front));
-    put(table, frontTable(state.front, openTrial));
     state.fresh = [];
   }
 

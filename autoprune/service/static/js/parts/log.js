@@ -14,12 +14,15 @@ export async function open(place, page) {
   let timer = 0,
     shown = null,
     from = 0,
-    closed = false;
+    closed = false,
+    drawn = "";
 
   async function refresh() {
     try {
       const { launches } = await get(["launches"], { search: page.name });
-      put(which, launches.length ? choices(launches) : nothing(page.name));
+      const now = JSON.stringify([launches, shown]);
+      if (now !== drawn) put(which, launches.length ? choices(launches) : nothing(page.name));
+      drawn = now;
       text.hidden = !launches.length;
       if (launches.length && shown === null) follow(launches[0].id);
     } catch (error) {

@@ -2,7 +2,7 @@
 
 import { get } from "../api.js";
 import { StepPlot } from "../chart/lines.js";
-import { h, put, table } from "../dom.js";
+import { h, put, redone, table } from "../dom.js";
 import { duration, plural, significant, value } from "../format.js";
 import { complaint } from "./messages.js";
 
@@ -45,7 +45,7 @@ export async function open(place, page) {
           { name: page.name, xs: timed.map(([seconds]) => seconds), ys: highest(timed.map(([, share]) => share)) },
         ],
       });
-      put(words, sentences(found), details(found));
+      redone(words, sentences(found), details(found));
       put(states, counts(page.record));
       put(trouble);
     } catch (error) {

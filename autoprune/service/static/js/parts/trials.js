@@ -224,5 +224,8 @@ export async function open(place, page) {
     card,
   );
   await load();
-  return { refresh: () => (state.pages.length === 1 ? load() : undefined) };
+  return {
+    /** The first page follows the search, unless somebody is in the middle of it. */
+    refresh: () => (state.pages.length === 1 && !grid.contains(document.activeElement) ? load() : undefined),
+  };
 }

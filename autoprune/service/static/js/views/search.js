@@ -70,33 +70,39 @@ export async function open(place, [name, tab = "front"], params) {
   };
 }
 
+/** The head of the page; its buttons stay as long as they fit the state, so that focus stays on them. */
 function header(place, page) {
   const { record, name, mode } = page;
-  const text = summary(record);
-  const running = record.driven;
-  const key = JSON.stringify([record.state, record.driven, text, mode, record.trials]);
-  if (place.dataset.key === key) return;
-  place.dataset.key = key;
-  const bar =
-    running && record.limit
-      ? h(
-          "div",
-          {
-            class: "progress",
-            role: "progressbar",
-            "aria-label": "finished trials",
-            "aria-valuenow": record.trials,
-            "aria-valuemax": record.limit,
-          },
-          percent(h("span"), record.trials / record.limit),
-        )
-      : null;
-  const stale = mode === "lost" ? h("span", { class: "badge failed" }, "no connection") : null;
-  put(
-    place,
-    h("div", { class: "head" }, h("h1", {}, name), badge(record.state, record.driven), stale, actions(page)),
-    h("p", { class: "lead" }, text),
-    bar,
+  if (!page.head) {
+    page.head = {
+      state: h("span"),
+      actions: h("div", { class: "acts" }),
+      lead: h("p", { class: "lead" }),
+      bar: h("div"),
+    };
+    const { state, actions: acts, lead, bar } = page.head;
+    put(place, h("div", { class: "head" }, h("h1", {}, name), state, acts), lead, bar);
+  }
+  const key = `${record.state} ${record.driven}`;
+  if (page.head.key !== key) put(page.head.actions, actions(page));
+  page.head.key = key;
+  const lost = mode === "lost" ? [" ", h("span", { class: "badge failed" }, "no connection")] : null;
+  put(page.head.state, badge(record.state, record.driven), lost);
+  put(page.head.lead, summary(record));
+  put(page.head.bar, record.driven && record.limit ? progressBar(record) : null);
+}
+
+function progressBar({ trials, limit }) {
+  return h(
+    "div",
+    {
+      class: "progress",
+      role: "progressbar",
+      "aria-label": "finished trials",
+      "aria-valuenow": trials,
+      "aria-valuemax": limit,
+    },
+    percent(h("span"), trials / limit),
   );
 }
 

@@ -20,7 +20,11 @@ export async function open(place) {
     timer = 0;
 
   const visible = new IntersectionObserver((entries) => {
-    for (const entry of entries) if (entry.isIntersecting) want(rows.get(entry.target.dataset.search));
+    for (const entry of entries) {
+      const row = rows.get(entry.target.dataset.search);
+      if (row) row.seen = entry.isIntersecting;
+      if (row?.seen) want(row);
+    }
   });
 
   function want(row) {
