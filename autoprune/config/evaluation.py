@@ -125,7 +125,11 @@ class EvaluatorConfig(Strict):
     @field_validator("reconstruction", mode="before")
     @classmethod
     def _by_kind(cls, value: Any) -> Any:
-        return {"kind": "none" if value is None else value} if value is None or isinstance(value, str) else value
+        if value is None or isinstance(value, str):
+            return {"kind": value or "none"}
+        if not isinstance(value, dict | ReconstructionConfig):
+            raise ValueError("expected none, bias, channel or full, or settings such as {kind: full, mode: once}")
+        return value
 
     @model_serializer(mode="wrap")
     def _without_reconstruction(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
