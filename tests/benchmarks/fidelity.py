@@ -6,10 +6,12 @@ Every step is appended to ``--file``, and a second call goes on where the first 
 one process with one thread, so other work on the machine counts little.
 
 record    64 candidates drawn as random search draws, each fine-tuned for 4 epochs and scored after every one.
-rewards   ASHA over the recorded candidates in 40 random orders, with several ideas of what a rung compares.
-searches  30 trials by the launch file's controller, two seeds: calibrated only, 1 epoch, 4 epochs, 4 epochs with
+rewards   ASHA over the recorded candidates in 40 random orders, with several ideas of what a rung compares; and how
+          earlier scores rank these candidates, beside those after the last epoch.
+searches  20 trials by the launch file's controller, one seed: calibrated only, 1 epoch, 4 epochs, 4 epochs with
           ASHA. The best within half of the MACs is then trained to its end and scored on the test split.
-ranks     candidates trained to their end, beside what each fidelity says of them.
+ranks     candidates of all sizes trained to their end, beside what each fidelity says of them.
+alike     the same of candidates at a quarter of the MACs.
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ from autoprune.types import Candidate, TrialState
 
 LAUNCH = "launch/quickstart.yaml"
 EPOCHS, GRACE, ETA = 4, 1, 3.0
-RECORDED, ORDERS, TRIALS, SEEDS = 64, 40, 30, (0, 1)
+RECORDED, ORDERS, TRIALS, SEEDS = 64, 40, 20, (0,)
 ALIKE, SHARE = 12, 0.25
 MODES = {
     "calibrate": "calibrate",
@@ -231,8 +233,10 @@ def trained(prepared: Prepared, candidate: Candidate, seed: int = 0) -> Record:
 # --- ranks -----------------------------------------------------------------------------------------------------------
 
 
-def ranked(journal: Journal, rows: Sequence[Record]) -> dict[str, list[Record]]:
-    """Candidates of all sizes, and of one size, with what each fidelity and the end of the training say of them."""
+def ranked(journal: Journal, rows: Sequence[Record], steps: Sequence[str]) -> dict[str, list[Record]]:
+    """Candidates of all sizes, or of one size, with what each fidelity and the end of the training say of them."""
+    if not {"ranks", "alike"} & set(steps):
+        return {}
     long, short = prepared_for(MODES["4 epochs"]), prepared_for(MODES["1 epoch"])
     by_size = sorted(rows, key=lambda row: row["macs"])
     chosen = [Candidate(row["widths"]) for row in by_size[2 :: len(by_size) // ALIKE]][:ALIKE]
@@ -255,10 +259,12 @@ def ranked(journal: Journal, rows: Sequence[Record]) -> dict[str, list[Record]]:
         for number, candidate in enumerate(candidates):
             yield journal.once(f"ranked {name} {number}", lambda candidate=candidate: row(candidate))
 
-    return {
-        "all sizes": list(rows_of("all sizes", chosen)),
-        f"{100 * SHARE:.0f} % of the MACs": list(rows_of("one size", alike)),
-    }
+    found = {}
+    if "ranks" in steps:
+        found["all sizes"] = list(rows_of("all sizes", chosen))
+    if "alike" in steps:
+        found[f"{100 * SHARE:.0f} % of the MACs"] = list(rows_of("one size", alike))
+    return found
 
 
 def tau(first: Sequence[float], second: Sequence[float]) -> tuple[float, float, float]:
@@ -283,43 +289,60 @@ def write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     print(path.read_text())
 
 
+def agreement(rows: Sequence[Record]) -> list[Record]:
+    """Kendall's tau between what was known earlier and the top1 after the last epoch, by size."""
+    macs = np.array([row["macs"] for row in rows])
+    thirds = np.searchsorted(np.quantile(macs, [1 / 3, 2 / 3]), macs)
+    groups = {"all": thirds >= 0, **{name: thirds == k for k, name in enumerate(("small", "middle", "large"))}}
+    table = []
+    for name, chosen in groups.items():
+        some = [row for row, taken in zip(rows, chosen, strict=True) if taken]
+        last = [row["top1"] for row in some]
+        taus = {
+            f"tau {key}": round(tau([row[key] for row in some], last)[0], 2)
+            for key in ("macs", "top1_calibrated", *(f"top1_epoch{epoch}" for epoch in range(1, EPOCHS)))
+        }
+        means = {f"mean {key}": round(float(np.mean([r[key] for r in some])), 3) for key in ("top1_calibrated", "top1")}
+        table.append({"candidates": name, "count": len(some), **taus, **means})
+    return table
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--file", type=Path, default=Path("fidelity.jsonl"))
     parser.add_argument("--out", type=Path, default=Path("results/fidelity-digits"))
+    parser.add_argument("--steps", nargs="+", default=["rewards", "searches", "ranks", "alike"])
     args = parser.parse_args()
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
     journal = Journal(args.file)
     rows = recorded(journal)
-    images = len(prepared_for("calibrate").assets.labels)
-    write(args.out / "rewards.csv", compare_rewards(rows, images))
+    if "rewards" in args.steps:
+        images = len(prepared_for("calibrate").assets.labels)
+        write(args.out / "rewards.csv", compare_rewards(rows, images))
+        write(args.out / "agreement.csv", agreement(rows))
+    if "searches" in args.steps:
+        found = []
+        for seed in SEEDS:
+            for mode, fidelity in MODES.items():
+                record = journal.once(f"search {mode} {seed}", lambda: run_search(fidelity, seed))  # noqa: B023
+                found.append({"fidelity": mode, "seed": seed, **{k: v for k, v in record.items() if k != "key"}})
+                write(args.out / "searches.csv", found)
+    if groups := ranked(journal, rows, args.steps):
+        write_ranks(groups, args.out)
+
+
+def write_ranks(groups: Mapping[str, Sequence[Record]], folder: Path) -> None:
     taus = []
-    for name, candidates in ranked(journal, rows).items():
+    for name, candidates in groups.items():
         for proxy in ("calibrate", "1 epoch", "4 epochs"):
             for end in ("final_top1", "final_test_top1"):
-                value, low, high = tau([row[proxy] for row in candidates], [row[end] for row in candidates])
-                taus.append(
-                    {
-                        "candidates": name,
-                        "fidelity": proxy,
-                        "final": end,
-                        "tau": round(value, 3),
-                        "low": round(low, 3),
-                        "high": round(high, 3),
-                    }
-                )
-        write(
-            args.out / f"ranked-{name.split()[0]}.csv",
-            [{k: v for k, v in row.items() if k != "key"} for row in candidates],
-        )
-    write(args.out / "ranks.csv", taus)
-    found = []
-    for seed in SEEDS:
-        for mode, fidelity in MODES.items():
-            record = journal.once(f"search {mode} {seed}", lambda: run_search(fidelity, seed))  # noqa: B023
-            found.append({"fidelity": mode, "seed": seed, **{k: v for k, v in record.items() if k != "key"}})
-    write(args.out / "searches.csv", found)
+                values = tau([row[proxy] for row in candidates], [row[end] for row in candidates])
+                numbers = dict(zip(("tau", "low", "high"), (round(value, 3) for value in values), strict=True))
+                taus.append({"candidates": name, "fidelity": proxy, "final": end, **numbers})
+        kept = [{key: value for key, value in row.items() if key != "key"} for row in candidates]
+        write(folder / f"ranked-{name.split()[0]}.csv", kept)
+    write(folder / "ranks.csv", taus)
 
 
 if __name__ == "__main__":
