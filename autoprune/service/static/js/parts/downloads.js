@@ -6,7 +6,7 @@ import { count } from "../format.js";
 import { complaint } from "./messages.js";
 
 const FORMATS = {
-  safetensors: "safetensors and JSON",
+  safetensors: "safetensors",
   onnx: "ONNX",
   torch_export: "torch.export",
   torchscript: "TorchScript",
@@ -34,7 +34,7 @@ export function downloads(search, number) {
     }
     button.disabled = false;
   });
-  return h("div", {}, h("div", { class: "buttons" }, button, format), said);
+  return h("div", {}, h("div", { class: "buttons take" }, button, format), said);
 }
 
 async function fetched(search, number, format) {

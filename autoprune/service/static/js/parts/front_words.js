@@ -43,8 +43,17 @@ function entry(...parts) {
   return h("li", {}, s("svg", { width: 22, height: 16, "aria-hidden": "true" }, parts), text);
 }
 
-/** The members as a table, cheapest first, the baseline last. */
+/** The members as a table, cheapest first, the baseline last; it is made when it is opened. */
 export function frontTable(front, onOpen) {
+  const place = h("div");
+  const opened = (event) => {
+    if (event.target.open && !place.childElementCount) place.append(rows(front, onOpen));
+  };
+  const summary = h("summary", {}, `The front as a table (${plural(front.front.length, "trial")})`);
+  return h("details", { on: { toggle: opened } }, summary, place);
+}
+
+function rows(front, onOpen) {
   const names = shownMetrics(front);
   const cost = front.axes[0].metric;
   const columns = [
@@ -52,18 +61,13 @@ export function frontTable(front, onOpen) {
     ...names.map((name) => ({ label: name, title: describe(name).label })),
     { label: `of the baseline's ${cost}` },
   ];
-  const rows = front.front.map((trial) => [
+  const members = front.front.map((trial) => [
     h("button", { type: "button", class: "small", on: { click: () => onOpen(trial.number) } }, trial.number),
     ...names.map((name) => value(name, trial.metrics[name])),
     share(trial.metrics[cost], front.baseline[cost]),
   ]);
-  rows.push(["baseline", ...names.map((name) => value(name, front.baseline[name])), "100 %"]);
-  return h(
-    "details",
-    {},
-    h("summary", {}, `The front as a table (${plural(front.front.length, "trial")})`),
-    table("Trials on the front", columns, rows),
-  );
+  const base = ["baseline", ...names.map((name) => value(name, front.baseline[name])), "100 %"];
+  return table("Trials on the front", columns, [...members, base]);
 }
 
 function shownMetrics(front) {
