@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
-from fastapi import APIRouter, FastAPI, Response
+from fastapi import APIRouter, Depends, FastAPI, Response
 from fastapi.responses import RedirectResponse
+from fastapi.security import HTTPBearer
 from starlette.staticfiles import StaticFiles
 
 from autoprune import __version__
@@ -57,7 +58,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.context = Context(settings)
     add_handlers(app)
     for part in _ROUTERS:
-        app.include_router(part, prefix=API)
+        app.include_router(part, prefix=API, dependencies=[Depends(_BEARER)])
     _add_page(app)
     app.add_middleware(BodyLimit, limits=settings.limits)
     app.add_middleware(Guard, settings=settings)
@@ -101,6 +102,8 @@ def health(here: Here) -> Response:
     return reply(content, 200 if usable else 503)
 
 
+_BEARER = HTTPBearer(auto_error=False, description="Of the server's token file, where it was started with one.")
+"""For the OpenAPI document alone: the guard has looked at the token before any route runs."""
 _ROUTERS = (
     _about,
     searches.router,
