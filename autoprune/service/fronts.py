@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 
 from autoprune.analysis.front import front_axes
+from autoprune.api.preset_points import preset_points
 from autoprune.api.queries import choosing_by, own_axes, read_history, read_select
 from autoprune.api.views import FrontView, Points, front_view
 from autoprune.config.expressions import parse_constraint
@@ -16,7 +17,14 @@ from autoprune.errors import NotFound
 from autoprune.service.context import Context, Here
 from autoprune.service.parameters import CostAxis, QualityAxis, SearchName, ThirdAxis, Where, errors
 from autoprune.service.replies import reply
-from autoprune.service.schemas import ComparisonsBody, FrontBody, HistoryBody, InfeasibleBody, SelectionBody
+from autoprune.service.schemas import (
+    ComparisonsBody,
+    FrontBody,
+    HistoryBody,
+    InfeasibleBody,
+    PresetsBody,
+    SelectionBody,
+)
 from autoprune.service.shapes import axis_body, trial_body
 
 __all__ = ["router"]
@@ -128,6 +136,15 @@ def history(
         }
 
     return here.answer(request, name, ("history", x, y, every), make)
+
+
+@router.get("/searches/{name}/presets", response_model=PresetsBody)
+def presets(name: SearchName, here: Here) -> Response:
+    """What `autoprune prune PROCEDURE ... --search NAME` made, to be seen beside the front: never part of it."""
+    here.reader.stamp(name)
+    found = preset_points(here.reader.store, name)
+    shown = [{"label": each.label, "widths": dict(each.widths), "metrics": dict(each.metrics)} for each in found]
+    return reply({"presets": shown})
 
 
 @router.get("/searches/{name}/comparisons", response_model=ComparisonsBody)

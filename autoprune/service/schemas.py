@@ -21,6 +21,7 @@ __all__ = [
     "LaunchesBody",
     "LogBody",
     "ResumeBody",
+    "PresetsBody",
     "SearchBody",
     "SearchesBody",
     "SelectionBody",
@@ -236,6 +237,21 @@ class HistoryBody(BaseModel):
     """Of the box between the best values and the reference."""
     seconds: list[float | None]
     """Since the first trial started."""
+
+
+class PresetBody(BaseModel):
+    label: str
+    """The procedure, in short."""
+    widths: dict[str, int]
+    metrics: Metrics
+
+
+class PresetsBody(BaseModel):
+    model_config = example(
+        presets=[{"label": "li2016", "widths": {"conv1": 12}, "metrics": {"top1": 0.7, "macs": 2e7}}]
+    )
+    presets: list[PresetBody]
+    """In the order in which they were made."""
 
 
 class Comparison(BaseModel):

@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 import autoprune
 from autoprune.service import schemas
 from autoprune.store import open_store
+from autoprune.store.points import PresetPoint, save_point
 
 API = "/api/v1"
 
@@ -132,6 +133,19 @@ def test_a_comparison_is_read_from_the_folder_of_the_search(
     (folder / "comparison.json").write_text('{"verdicts": []}')
     body = schemas.ComparisonsBody.model_validate(get(client, "/searches/s/comparisons"), strict=True)
     assert body.comparisons[0].report == {"verdicts": []}
+
+
+def test_models_of_procedures_stand_beside_a_front(client: TestClient, store: str) -> None:
+    assert get(client, "/searches/s/presets") == {"presets": []}
+    with open_store(store) as opened:
+        save_point(opened, "s", PresetPoint("d", "li2016", {}, {"a": 4, "b": 8}, {"top1": 0.75, "macs": 50.0}))
+    body = schemas.PresetsBody.model_validate(get(client, "/searches/s/presets"), strict=True)
+    assert body.presets[0].model_dump() == {
+        "label": "li2016",
+        "widths": {"a": 4, "b": 8},
+        "metrics": {"top1": 0.75, "macs": 50.0},
+    }
+    assert get(client, "/searches/other/presets", 404)["error"]["code"] == "not_found"
 
 
 def test_what_a_configuration_may_contain(client: TestClient) -> None:

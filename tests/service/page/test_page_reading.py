@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from autoprune.analysis.metrics import format_value
 from autoprune.store import new_owner, open_store
+from autoprune.store.points import PresetPoint, save_point
 from autoprune.types import Candidate, Trial, TrialState
 
 Site = Callable[..., str]
@@ -89,6 +90,21 @@ def test_hovering_shows_a_trial_and_a_click_opens_it(site: Site, tab: Any) -> No
     assert tab.locator(".tip .bars .count").all_inner_texts() == ["2", "16"]
     tab.mouse.click(box["x"] + x, box["y"] + y)
     tab.get_by_role("region", name="Trial 6").wait_for()
+
+
+def test_models_of_procedures_stand_beside_the_front(site: Site, store: str, tab: Any) -> None:
+    with open_store(store) as opened:
+        save_point(opened, "s", PresetPoint("d", "li2016", {}, {"a": 4, "b": 8}, {"top1": 0.75, "macs": 80.0}))
+    tab.goto(site() + "static/index.html#/search/s/front")
+    tab.locator("svg.chart text", has_text="li2016").wait_for()
+    assert "papers' procedures" in tab.locator(".legend").inner_text()
+    box = tab.locator("svg.chart path.triangle").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    tab.mouse.move(x, y)
+    tab.locator(".tip b", has_text="li2016").wait_for()
+    tab.mouse.click(x, y)
+    assert tab.locator(".candidate").count() == 0
+    assert tab.trouble == []
 
 
 def test_trials_are_filtered_sorted_and_failures_have_reasons(site: Site, tab: Any) -> None:

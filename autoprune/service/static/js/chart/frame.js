@@ -139,3 +139,8 @@ export function square(x, y, radius) {
 export function diamond(x, y, radius) {
   return `M${x.toFixed(1)} ${(y - radius).toFixed(1)}l${radius} ${radius}l${-radius} ${radius}l${-radius} ${-radius}Z`;
 }
+
+/** Path data of a triangle around a place. */
+export function triangle(x, y, radius) {
+  return `M${x.toFixed(1)} ${(y - radius - 1).toFixed(1)}l${radius + 1} ${2 * radius}h${-2 * (radius + 1)}Z`;
+}

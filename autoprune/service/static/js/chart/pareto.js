@@ -2,11 +2,14 @@
 
 import { s } from "../dom.js";
 import { plural } from "../format.js";
-import { Frame, diamond, dots, square, star, steps } from "./frame.js";
+import { Frame, diamond, dots, square, star, steps, triangle } from "./frame.js";
 import { Explorer } from "./explorer.js";
 import { extent, padded, visibleRange } from "./scale.js";
 
 const DOT = 4.4;
+
+/** How marks of each shape are drawn. */
+export const SHAPES = { square, diamond, triangle };
 
 /**
  * data: {
@@ -59,7 +62,9 @@ export class ParetoPlot {
   /** Both ranges: all of the front and the baseline, and as much of the rest as does not squeeze them. */
   #ranges() {
     const { data } = this;
-    const important = [...data.series.flatMap((one) => one.front), ...(data.baseline ? [data.baseline] : [])];
+    const labelled = data.marks.flatMap((one) => one.points.filter((point) => point.label));
+    const base = data.baseline ? [data.baseline] : [];
+    const important = [...data.series.flatMap((one) => one.front), ...labelled, ...base];
     const all = [...important, ...data.series.flatMap((one) => one.others), ...data.marks.flatMap((one) => one.points)];
     if (!all.length) return { x: [0, 1], y: [0, 1] };
     const ys = all.map((p) => p.y);
@@ -97,9 +102,12 @@ export class ParetoPlot {
   }
 
   #marks(points, one, at) {
-    const draw = one.shape === "square" ? square : diamond;
+    const draw = SHAPES[one.shape] ?? diamond;
     const path = points.map((p) => draw(p.px, p.py, 3.6)).join("");
     this.frame.plane.append(s("path", { class: `mark mark${at} ${one.shape ?? ""}`, d: path }));
+    for (const p of points.filter((point) => point.label)) {
+      this.frame.plane.append(s("text", { class: "note", x: p.px + 8, y: p.py + 4 }, p.label));
+    }
     return points.map((p) => ({ ...p, series: one.name, mark: true }));
   }
 

@@ -5,12 +5,7 @@ import { announce, h, put, save } from "../dom.js";
 import { count } from "../format.js";
 import { complaint } from "./messages.js";
 
-const FORMATS = {
-  safetensors: "safetensors",
-  onnx: "ONNX",
-  torch_export: "torch.export",
-  torchscript: "TorchScript",
-};
+const FORMATS = { safetensors: "safetensors", onnx: "ONNX", torch_export: "torch.export", torchscript: "TorchScript" };
 const LOOK_MS = 500;
 
 /** A choice of formats and a button. The export is checked by the server before it can be had. */

@@ -19,10 +19,10 @@ export async function open(place, page) {
     table = h("div"),
     trouble = h("div"),
     card = h("div");
-  const state = { front: null, marks: [], chosen: null, seen: null, fresh: [] };
+  const state = { front: null, presets: [], marks: [], chosen: null, seen: null, fresh: [] };
   const plot = new ParetoPlot(host, {
     label: `Trials and Pareto front of ${page.name}. Arrow keys walk along the front, Enter opens a trial.`,
-    onOpen: (point) => openTrial(point.number, point.search ?? page.name),
+    onOpen: (point) => (point.preset ? undefined : openTrial(point.number, point.search ?? page.name)),
     describePoint: (point) => pointTip(page, state.front, point),
   });
   const choice = chooser(page, {
@@ -46,7 +46,8 @@ export async function open(place, page) {
     try {
       const x = page.params.get("x"),
         y = page.params.get("y");
-      state.front = await get(["searches", page.name, "front"], { x, y, others: OTHERS });
+      const asked = [get(["searches", page.name, "front"], { x, y, others: OTHERS }), presets(page.name)];
+      [state.front, state.presets] = await Promise.all(asked);
       put(trouble);
       news(state);
       draw();
@@ -190,12 +191,26 @@ function plotData(state, name) {
         uniform: [...members, ...others].filter((point) => uniform.has(point.number)),
       },
     ],
-    marks: state.marks,
+    marks: [...state.marks, ...procedures(state)],
     baseline: Number.isFinite(bx) && Number.isFinite(by) ? { x: bx, y: by } : null,
     budgets: state.budgets ?? [],
     chosen: chosen && Number.isFinite(chosen.x) && Number.isFinite(chosen.y) ? chosen : null,
     fresh: members.filter((point) => state.fresh.includes(point.number)),
   };
+}
+
+/** Models that papers' procedures made for this search: shown beside the front, never part of it. */
+async function presets(name) {
+  const found = await get(["searches", name, "presets"]).catch(() => ({ presets: [] }));
+  return found.presets;
+}
+
+function procedures({ front, presets: made }) {
+  const [x, y] = front.axes.map((axis) => axis.metric);
+  const points = made
+    .map((preset, at) => ({ number: -1 - at, x: preset.metrics[x], y: preset.metrics[y], preset, label: preset.label }))
+    .filter((point) => Number.isFinite(point.x) && Number.isFinite(point.y));
+  return points.length ? [{ name: "papers' procedures", shape: "triangle", points }] : [];
 }
 
 /** Which members came since the last look: they are ringed once, and said aloud. */

@@ -1,7 +1,8 @@
 // A front in words: what the marks mean, and its members as a table.
 
 import { h, s, table } from "../dom.js";
-import { dots, diamond, square, star } from "../chart/frame.js";
+import { dots, square, star } from "../chart/frame.js";
+import { SHAPES } from "../chart/pareto.js";
 import { describe, ordered, plural, share, value } from "../format.js";
 
 /** What is drawn, mark by mark. */
@@ -23,13 +24,7 @@ export function legend(data, front) {
     shown ? entry(s("path", { class: "others", d: dots([11], [8]), "stroke-width": 5 }), thinned) : null,
     one.uniform.length ? entry(s("path", { class: "uniform", d: square(11, 8, 4.5) }), "uniform widths") : null,
     data.marks.map((mark, at) =>
-      entry(
-        s("path", {
-          class: `mark mark${at} ${mark.shape}`,
-          d: (mark.shape === "square" ? square : diamond)(11, 8, 4.5),
-        }),
-        mark.name,
-      ),
+      entry(s("path", { class: `mark mark${at} ${mark.shape}`, d: SHAPES[mark.shape](11, 8, 4.5) }), mark.name),
     ),
     data.baseline ? entry(s("path", { class: "baseline", d: star(11, 8, 8) }), "baseline (unpruned)") : null,
     data.chosen

@@ -10,6 +10,7 @@ const known = new Map();
 
 /** Elements about a point; widths of trials off the front are asked for when they are hovered. */
 export async function pointTip(page, front, point) {
+  if (point.preset) return tipOf(point.preset, front, "", page.record.channels, point.label);
   const search = point.search ?? page.name;
   let trial = point.mark ? null : front.front.find((each) => each.number === point.number);
   if (!trial) {
@@ -20,7 +21,7 @@ export async function pointTip(page, front, point) {
 }
 
 /** The same for a trial that is at hand. */
-export function tipOf(trial, front, search, channels) {
+export function tipOf(trial, front, search, channels, title = `trial ${trial.number}`) {
   const names = [...new Set([...front.axes.map((axis) => axis.metric).reverse(), "params", "latency_ms"])].filter(
     (name) => Number.isFinite(trial.metrics[name]),
   );
@@ -39,7 +40,7 @@ export function tipOf(trial, front, search, channels) {
     .map(([group, width]) => ({ group, width, channels: channels[group] ?? width }));
   const more = Object.keys(trial.widths).length - groups.length;
   return [
-    h("b", {}, search ? `${search}, trial ${trial.number}` : `trial ${trial.number}`),
+    h("b", {}, search ? `${search}, ${title}` : title),
     h("dl", {}, pairs),
     widthBars(groups, { tiny: true }),
     more > 0 ? h("span", { class: "note" }, `and ${more} more groups`) : null,
