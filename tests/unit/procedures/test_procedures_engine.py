@@ -22,9 +22,10 @@ from autoprune.procedures import progress as progress_module
 from autoprune.procedures import training as training_module
 from autoprune.procedures.engine import Procedure
 from autoprune.procedures.network import Standing
-from autoprune.procedures.phases import Finetune, Length, Preset, Rounds, Scoring, ZeroedTraining
+from autoprune.procedures.phases import Finetune, Layers, Length, Preset, Rounds, Scoring, ZeroedTraining
 from autoprune.procedures.presets import PRESETS, preset
 from autoprune.procedures.progress import Course
+from autoprune.procedures.refitting import Refit
 from autoprune.procedures.scoring import scored
 from autoprune.procedures.setting import Setting
 from autoprune.procedures.training import train_zeroed
@@ -183,6 +184,24 @@ def test_without_fine_tuning_weights_are_the_base_models() -> None:
     assert [row.after for row in course.rows] == [None]
     norms = model[0].weight.detach().abs().flatten(1).sum(1).numpy()
     assert course.standing.kept["0"].tolist() == sorted(np.argsort(-norms)[: len(course.standing.kept["0"])])
+
+
+@pytest.mark.parametrize("name", ["thinet2017", "he2017"])
+def test_the_next_layer_comes_nearer_to_what_it_gave(name: str) -> None:
+    """Up to constants, which the BatchNorm behind it takes out."""
+    model = chain(norm=True)
+    given = setting(model)
+    phase = preset(name).phases[0]
+    assert isinstance(phase, Layers)
+    before, keep = Standing.begin(model, given.groups), {"0": np.arange(4)}
+    plain, fitted = before.cut(keep), before.cut(keep)
+    given.calibrate(plain.module)
+    Refit(phase, given)(before, before.groups[0], fitted, keep)
+    images = next(iter(given.batches(given.dataset.train, model)))[0]
+    with torch.no_grad():
+        wanted, *found = (each[:4](images) for each in (model, plain.module, fitted.module))
+        errors = [float((each - wanted - (each - wanted).mean((0, 2, 3), keepdim=True)).norm()) for each in found]
+    assert errors[1] < 0.95 * errors[0]
 
 
 # --- resuming --------------------------------------------------------------------------------------------------------
