@@ -1,4 +1,7 @@
-"""Contract tests that plugin authors subclass, and the toy search that they run on (numpy only, no torch)."""
+"""Contract tests that plugin authors subclass, and the toy search that they run on (numpy only, no torch).
+
+Criteria have theirs in ``autoprune.testing.criteria``, which imports torch.
+"""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def overwrites(scene: Scene) -> bool:
         try:
             gradients(outputs.flatten(1).sum(1) if isinstance(outputs, Tensor) else torch.zeros(1))
         except RuntimeError as error:
-            if "inplace operation" in str(error):
+            if "inplace" in str(error):
                 return True
             raise
     return False
@@ -99,7 +99,8 @@ class _Recorder:
         self._sums = torch.zeros(0)
 
     def watch(self, reading: Reading) -> Tensor:
-        watched: Tensor = _Watch.apply(reading.value, self._anchor.to(reading.value.device), self, reading)
+        value = reading.value.clone() if self._copies else reading.value
+        watched: Tensor = _Watch.apply(value, self._anchor.to(value.device), self, reading)
         return watched
 
     def __call__(self, losses: Tensor) -> Tensor:
@@ -107,9 +108,6 @@ class _Recorder:
         if losses.requires_grad:
             torch.autograd.grad(losses.sum(), self._anchor, retain_graph=True)
         return self._sums[:, :-1]
-
-    def kept(self, value: Tensor) -> Tensor:
-        return value.clone() if self._copies else value
 
     def add(self, reading: Reading, value: Tensor, gradient: Tensor) -> None:
         """z * dC/dz of one call."""
@@ -123,7 +121,7 @@ class _Watch(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, anchor: Tensor, recorder: _Recorder, reading: Reading) -> Tensor:
-        ctx.save_for_backward(recorder.kept(value))
+        ctx.save_for_backward(value)
         ctx.recorder, ctx.reading = recorder, reading
         return value.view_as(value)
 

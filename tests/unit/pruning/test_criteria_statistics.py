@@ -13,7 +13,8 @@ from autoprune.errors import ConfigError, UndefinedScore
 from autoprune.pruning import criteria
 from autoprune.pruning.groups import discover
 from autoprune.pruning.ranking import rank, scores
-from autoprune.pruning.statistics import Activations, GateGradients, Statistics, collect
+from autoprune.pruning.statistics import Activations, GateGradients, Hutchinson, Statistics, collect, cross_entropy
+from autoprune.pruning.taps import find_taps, gated
 
 IMAGES, LABELS = torch.randn(4, 3, 6, 6), torch.tensor([0, 1, 0, 1])
 GRADIENTS = GateGradients()
@@ -131,6 +132,33 @@ def test_a_model_that_runs_otherwise_for_another_batch_is_refused() -> None:
     groups = discover(model, IMAGES[:1]).groups
     with pytest.raises(ConfigError, match="does not run the same operations for every batch"):
         collect(model, groups, [Activations()], [(IMAGES, None)])
+
+
+def test_a_model_may_overwrite_what_it_has_read() -> None:
+    """The derivatives are those of the gates on what was read, before it changed."""
+
+    class Overwriting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.inner, self.head = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 6, 3, padding=1), nn.Linear(6, 2)
+
+        def forward(self, images: Tensor) -> Tensor:
+            stream = torch.relu(self.stem(images))
+            stream += torch.relu(self.inner(stream))
+            logits: Tensor = self.head(stream.mean((2, 3)))
+            return logits
+
+    model, images = Overwriting().double(), IMAGES.double()
+    groups = discover(model, images[:1]).groups
+    taps = find_taps(model, groups, images)
+    gates = torch.ones(4, taps.units, dtype=torch.float64, requires_grad=True)
+    with gated(model, taps, gates, copies=True):
+        (expected,) = torch.autograd.grad(cross_entropy(model(images), LABELS).sum(), gates)
+    known = collect(model, groups, [GRADIENTS, Hutchinson()], [(images, LABELS)])
+    for group in groups:
+        wanted = expected[:, taps.spans[group.name]].abs().mean(0)
+        np.testing.assert_allclose(known.of(GRADIENTS, group).mean_abs, wanted, rtol=1e-10)
+        assert np.isfinite(known.of(Hutchinson(), group)).all()
 
 
 def test_hooks_are_gone_when_the_pass_fails() -> None:
