@@ -66,7 +66,7 @@ def notes(report: CriteriaReport) -> list[str]:
         "Spearman's rank correlation (ties share their rank) with the oracle, |change of the loss| when all consumers "
         "ignore one unit of a group. Per layer: mean over the groups. All layers: all units at once; l2: a criterion's "
         "scores divided by their Euclidean norm in each group, the oracle as it is. That alone puts units of narrow "
-        "groups first, which is why random is not at 0 there.",
+        "groups first, which can lift random above 0 there.",
         "Intervals: 95 %, over the choice of images: jackknife over blocks of the oracle's, and the spread over draws "
         "of the criterion's. The network is given; another one may rank criteria otherwise.",
         "oracle-loss: the change with its sign. By halves: the oracle on one half of the images against the other, r, "
