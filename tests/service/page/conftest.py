@@ -16,8 +16,6 @@ from autoprune.service.app import create_app
 from autoprune.service.run import listen
 from autoprune.service.settings import Limits, Settings
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 STARTED_SECONDS = 60.0
 
@@ -30,6 +28,7 @@ def chromium_path(own: str) -> str | None:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     with playwright.sync_playwright() as driver:
         path = chromium_path(driver.chromium.executable_path)
         if path is None:
