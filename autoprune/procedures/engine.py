@@ -147,6 +147,8 @@ class Procedure:
             self._progress.advance(f"{self.setting.groups[at].name}: {self._where(course)}")
             if course.round < len(self.setting.groups):
                 course.save_now_and_then(key)
+        if not cut:
+            self._add_row(course, "nothing to cut", self._top1(course))
 
     def _layer(self, course: Course, phase: Layers, refit: Refit, counts: Mapping[str, int]) -> None:
         """Choose the units of one group, cut it and fit what reads it."""
@@ -180,7 +182,8 @@ class Procedure:
             removal = global_removal(setting.choices, scores, self._step(phase))
         keep = {name: best_units(scores[name], count) for name, count in removal.counts.items()}
         course.standing = standing.cut(keep)
-        setting.calibrate(course.standing.module)
+        if course.standing.widths != standing.widths:
+            setting.calibrate(course.standing.module)
         return removal.last
 
     def _step(self, phase: Rounds) -> int | None:

@@ -109,5 +109,5 @@ def _train(
         if time.perf_counter() - saved > _SAVE_SECONDS and report.epoch < report.epochs:
             CACHE.save_progress(name, trainer, 0.0)
             saved = time.perf_counter()
-    # what is read back from a file has this layout, and sums in another order differ in the last bits
-    trainer.model.eval().to(memory_format=torch.contiguous_format)
+    # what is read back from a file lies here in this layout, and sums in another order differ in the last bits
+    trainer.model.cpu().eval().to(memory_format=torch.contiguous_format)

@@ -130,6 +130,15 @@ def test_budgets_are_met_and_never_broken(name: str, multiple: int) -> None:
     }
 
 
+@pytest.mark.parametrize("name", ["li2016", "he2017"])
+def test_a_budget_that_is_met_already_cuts_nothing(name: str) -> None:
+    model = chain(norm=True)
+    course = run(name, setting(model, 1.0, trains=False))
+    assert course.standing.widths == {"0": 8, "3": 12, "6": 6}
+    assert state_digest(course.standing.module.state_dict()) == state_digest(model.state_dict())
+    assert len(course.rows) == 1
+
+
 def test_a_round_of_one_channel_stops_at_the_first_network_within_the_budget() -> None:
     given = setting(chain(norm=True), 0.6, factor=0.01)
     course = run("molchanov2016", given)
