@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,8 @@ __all__ = ["Reader"]
 _SEARCHES = 8
 """Searches whose columns are kept: 8 bytes a trial and metric."""
 _METRICS = 24
+_RANKINGS = 16
+"""Of 8 bytes a trial."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +47,7 @@ class Reader:
         self._store: Store | None = None
         self._inode: tuple[int, int] | None = None
         self._columns: OrderedDict[str, _Kept] = OrderedDict()
+        self._rankings: OrderedDict[Hashable, tuple[float, np.ndarray]] = OrderedDict()
         self._reading: dict[str, threading.Lock] = {}
         self._uniform: dict[str, tuple[float, int, np.ndarray]] = {}
 
@@ -76,6 +79,7 @@ class Reader:
             self._store.close()
         self._store = None
         self._columns.clear()
+        self._rankings.clear()
         self._uniform.clear()
         try:
             self._store = open_at(self.url, read_only=True)
@@ -198,6 +202,20 @@ class Reader:
             while len(self._columns) > _SEARCHES:
                 self._columns.popitem(last=False)
         return found
+
+    def ranking(self, name: str, key: Hashable, make: Callable[[], np.ndarray]) -> np.ndarray:
+        """What ``make`` gives, until the search changes: the next page of a list needs the same order."""
+        stamp = self.stamp(name)
+        with self._lock:
+            kept = self._rankings.get((name, key))
+        if kept is None or kept[0] != stamp:
+            kept = (stamp, make())
+            with self._lock:
+                self._rankings[name, key] = kept
+                self._rankings.move_to_end((name, key))
+                while len(self._rankings) > _RANKINGS:
+                    self._rankings.popitem(last=False)
+        return kept[1]
 
     @contextmanager
     def _one_at_a_time(self, name: str) -> Iterator[None]:

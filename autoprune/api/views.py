@@ -121,7 +121,13 @@ def ranked_numbers(reader: Reader, name: str, *, where: Sequence[str], sort: str
 
     Trials without the metric are left out. Shape (N,) int64. Raises as :func:`front_view`.
     """
-    constraints = [item for text in where for item in parse_constraint(text)]
+    constraints = tuple(item for text in where for item in parse_constraint(text))
+    return reader.ranking(
+        name, (constraints, sort, descending), lambda: _ranked(reader, name, constraints, sort, descending)
+    )
+
+
+def _ranked(reader: Reader, name: str, constraints: Sequence[Constraint], sort: str, descending: bool) -> np.ndarray:
     metrics = [] if sort == "number" else [sort]
     asked = [*metrics, *(each.metric for each in constraints)]
     found = reader.metric_columns(name, asked)
