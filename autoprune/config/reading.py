@@ -178,7 +178,7 @@ def _convert(node: yaml.Node, path: KeyPath, places: dict[KeyPath, str], source:
     loader = _Loader("")
     try:
         return loader.construct_object(node)
-    except (yaml.YAMLError, ValueError, LookupError, AttributeError) as error:  # PyYAML's own slips: !!bool, !!timestamp
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError) as error:  # its own slips: !!bool, !!timestamp
         problem = getattr(error, "problem", None) or str(error)
         raise ConfigError(f"{where}: the value {node.value[:100]!r} is not accepted: {problem}.") from None
     finally:

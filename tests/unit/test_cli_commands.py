@@ -107,6 +107,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     }
     for name, answer in answers.items():
         recorder.install(monkeypatch, name, answer)
+    monkeypatch.setattr(api, "stored_audits", lambda name, store=None: [])
     return recorder
 
 
@@ -169,7 +170,8 @@ def test_front_passes_axes_budgets_and_store_on(fake: Recorder, capsys: pytest.C
         "--store",
         "sqlite:///x",
     )
-    assert fake.calls == [("front", (NAME,), {"x": "params", "y": "top5", "where": where, "store": "sqlite:///x"})]
+    asked = {"x": "params", "y": "top5", "where": where, "presets": False, "store": "sqlite:///x"}
+    assert fake.calls == [("front", (NAME,), asked)]
 
 
 def test_store_comes_from_the_environment(fake: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
