@@ -92,6 +92,39 @@ def test_hovering_shows_a_trial_and_a_click_opens_it(site: Site, tab: Any) -> No
     tab.get_by_role("region", name="Trial 6").wait_for()
 
 
+def copied(store: str, name: str) -> None:
+    """The search ``s`` again, under another name."""
+    with open_store(store) as opened:
+        old = opened.search("s")
+        digests = {"digest": "other", "evaluation_digest": old.evaluation_digest}
+        opened.create_search(name, config=old.config, baseline=old.baseline, channels=old.channels, **digests)
+        lease = opened.claim(name, owner=new_owner(), ttl_seconds=60)
+        for trial in opened.trials("s"):
+            opened.start_trial(lease, Trial(trial.number, trial.candidate, TrialState.RUNNING))
+            opened.finish_trial(lease, trial, {})
+        opened.release(lease)
+
+
+def test_random_search_stands_beside_it_on_any_axes(site: Site, store: str, tab: Any) -> None:
+    copied(store, "by-chance")
+    tab.goto(site() + "static/index.html#/search/s/front")
+    marks, ticks = tab.locator("svg.chart path.mark"), tab.locator("svg.chart .axes text")
+    marks.wait_for(state="attached")
+    assert tab.get_by_label("by-chance").is_checked()
+    shown = marks.get_attribute("d").count("Z")
+    tab.get_by_label("Cost", exact=True).select_option("params")
+    ticks.filter(has_text="parameters").first.wait_for()
+    marks.wait_for(state="attached")
+    assert marks.get_attribute("d").count("Z") == shown == 4
+    assert "60" not in ticks.all_inner_texts()  # as MACs would be
+    tab.get_by_label("logarithmic cost").check()
+    assert marks.get_attribute("d").count("Z") == shown
+    tab.get_by_label("by-chance").uncheck()
+    marks.wait_for(state="detached")
+    assert "x=params" in tab.url
+    assert tab.trouble == []
+
+
 def test_models_of_procedures_stand_beside_the_front(site: Site, store: str, tab: Any) -> None:
     with open_store(store) as opened:
         save_point(opened, "s", PresetPoint("d", "li2016", {}, {"a": 4, "b": 8}, {"top1": 0.75, "macs": 80.0}))

@@ -75,7 +75,9 @@ export class ParetoPlot {
           data.y.direction,
         )
       : padded(extent(ys));
-    return { x: padded(extent(all.map((p) => p.x))), y: shown };
+    const [low, high] = extent(all.map((p) => p.x));
+    const bent = this.log && low > 0;
+    return { x: bent ? [low / (high / low) ** 0.04, high * (high / low) ** 0.04] : padded([low, high]), y: shown };
   }
 
   #shareBase() {

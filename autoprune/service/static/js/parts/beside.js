@@ -87,7 +87,8 @@ async function points(search, [x, y]) {
       y: front.others.values[1][at],
     }));
     const all = [...members, ...behind].map((point) => ({ ...point, search: search.name }));
-    return { name: search.name, shape: search.controller === "uniform" ? "square" : "diamond", points: all };
+    const shape = search.controller === "uniform" ? "square" : "diamond";
+    return { name: search.name, shape, points: all, axes: `${x},${y}` };
   } catch {
     return null; // it lacks one of the metrics
   }

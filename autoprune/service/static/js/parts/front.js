@@ -76,17 +76,16 @@ export async function open(place, page) {
     card.querySelector("h2")?.focus({ preventScroll: true });
   }
 
+  async function turned() {
+    await load();
+    await marks.refresh();
+  }
+
   const controls = h(
     "div",
     { class: "controls" },
-    axisSelect("Cost", "x", page, () => {
-      load();
-      marks.refresh();
-    }),
-    axisSelect("Quality", "y", page, () => {
-      load();
-      marks.refresh();
-    }),
+    axisSelect("Cost", "x", page, turned),
+    axisSelect("Quality", "y", page, turned),
     h(
       "label",
       {},
@@ -146,6 +145,7 @@ function axisSelect(label, key, page, changed) {
     h(
       "select",
       {
+        "aria-label": label,
         on: {
           change: (event) => {
             page.setParams({ [key]: event.target.value });
@@ -191,7 +191,7 @@ function plotData(state, name) {
         uniform: [...members, ...others].filter((point) => uniform.has(point.number)),
       },
     ],
-    marks: [...state.marks, ...procedures(state)],
+    marks: [...state.marks.filter((mark) => mark.axes === axes(state).join()), ...procedures(state)],
     baseline: Number.isFinite(bx) && Number.isFinite(by) ? { x: bx, y: by } : null,
     budgets: state.budgets ?? [],
     chosen: chosen && Number.isFinite(chosen.x) && Number.isFinite(chosen.y) ? chosen : null,

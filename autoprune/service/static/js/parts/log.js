@@ -82,6 +82,7 @@ export async function open(place, page) {
   await refresh();
   return {
     refresh,
+    news: (kind) => (kind === "launch" ? refresh() : undefined),
     close() {
       closed = true;
       clearTimeout(timer);

@@ -123,6 +123,7 @@ export async function open(place, _, params) {
       h(
         "select",
         {
+          "aria-label": label,
           on: {
             change: (event) => {
               state[which] = event.target.value;

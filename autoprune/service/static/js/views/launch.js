@@ -149,6 +149,7 @@ function choice(templates, edit, draft) {
       h(
         "select",
         {
+          "aria-label": "Template",
           on: {
             change: (event) => {
               const chosen = templates.find((each) => each.name === event.target.value);
