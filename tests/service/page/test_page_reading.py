@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
+import pytest
+
 from autoprune.analysis.metrics import format_value
 from autoprune.store import new_owner, open_store
 from autoprune.store.points import PresetPoint, save_point
@@ -159,7 +161,10 @@ def test_trials_are_filtered_sorted_and_failures_have_reasons(site: Site, tab: A
     assert tab.trouble == []
 
 
-def test_a_finished_trial_appears_without_a_reload(site: Site, store: str, tab: Any) -> None:
+@pytest.mark.parametrize("events", [True, False], ids=["events", "polling"])
+def test_a_finished_trial_appears_without_a_reload(site: Site, store: str, tab: Any, events: bool) -> None:
+    if not events:
+        tab.route("**/api/v1/events*", lambda route: route.abort())
     tab.goto(site() + "static/index.html#/search/s/front")
     tab.get_by_text("Pareto front (3 trials)").wait_for()
     with open_store(store) as opened:
@@ -171,6 +176,12 @@ def test_a_finished_trial_appears_without_a_reload(site: Site, store: str, tab: 
         opened.release(lease)
     tab.get_by_text("Pareto front (2 trials)").wait_for()
     tab.locator("#announcer", has_text="trial 7 is on the front").wait_for(state="attached")
+    if not events:
+        tab.route("**/api/**", lambda route: route.abort())
+        tab.get_by_text("no connection").wait_for()
+        assert tab.get_by_text("Pareto front (2 trials)").is_visible()
+        tab.unroute("**/api/**")
+        tab.get_by_text("no connection").wait_for(state="detached")
 
 
 def test_every_view_fits_a_phone_and_asks_nobody_else(site: Site, tab: Any) -> None:

@@ -10,7 +10,7 @@ const STEPS = 200;
 
 /** `onChosen(trial or null, budgets)`, `onOpen(number)`. */
 export function chooser(page, { onChosen, onOpen }) {
-  const result = h("div", { class: "choice", "aria-live": "polite", "aria-busy": "false" });
+  const result = h("div", { class: "choice", role: "group", "aria-label": "The selected model" });
   const sliders = makeSliders(page, () => later());
   let control = null,
     timer = 0,
@@ -28,7 +28,6 @@ export function chooser(page, { onChosen, onOpen }) {
     control?.abort();
     control = new AbortController();
     const where = sliders.map((slider) => slider.where()).filter(Boolean);
-    result.setAttribute("aria-busy", "true");
     try {
       const found = await get(["searches", page.name, "select"], { where }, { signal: control.signal });
       show(found);
@@ -40,7 +39,6 @@ export function chooser(page, { onChosen, onOpen }) {
       put(result, nothing(error, onOpen));
       announce(error.message);
     }
-    result.setAttribute("aria-busy", "false");
   }
 
   /** A download may be under way while a running search goes on: the same trial is not shown anew. */
@@ -49,6 +47,9 @@ export function chooser(page, { onChosen, onOpen }) {
     const key = JSON.stringify([trial.number, trial.metrics]);
     if (key === shown) return put(result.querySelector(".note"), of);
     shown = key;
+    announce(
+      `selected trial ${trial.number}: ${["top1", ...FIRST].map((name) => said(name, trial.metrics[name])).join("")}`,
+    );
     const names = ordered(Object.keys(trial.metrics)).filter(
       (name) => name !== "flops" && name !== "loss" && name !== "images",
     );
@@ -177,6 +178,10 @@ function against(name, mine, base) {
   if (describe(name).kind === "fraction")
     return `${mine >= base ? "+" : "−"}${Math.abs(100 * (mine - base)).toFixed(2)}`;
   return share(mine, base);
+}
+
+function said(name, number) {
+  return Number.isFinite(number) ? `${name} ${value(name, number)}, ` : "";
 }
 
 function nothing(error, onOpen) {
