@@ -113,7 +113,7 @@ def prune(
     chosen, shown = preset_named(preset), progress or Silent()
     if (config is None) == (search is None):
         raise ConfigError("give either a launch or space file, or --search NAME: one of them says what to prune.")
-    budgets = checked_budgets(budget, table)
+    budgets = checked_budgets(chosen, budget, table)
     if seed < 0 or (epochs is not None and not 0 < epochs < 1e6):
         raise ConfigError(f"seed must not be negative and epochs must be above 0, got {seed} and {epochs}.")
     if out is not None:

@@ -42,9 +42,14 @@ _REAL_IMAGES = 8
 _NOT_SET = {"seed": "Say --seed N.", "epochs": "Say --epochs N.", "preset": "Name the settings themselves."}
 
 
-def checked_budgets(texts: Sequence[str], table: str | None) -> tuple[Constraint, ...]:
-    """Upper bounds on costs. Raises ConfigError for anything else, or when neither or both of budget and table are
-    given."""
+def checked_budgets(chosen: Preset, texts: Sequence[str], table: str | None) -> tuple[Constraint, ...]:
+    """Upper bounds on costs. Raises ConfigError for anything else, when neither or both of budget and table are given,
+    and for a table that the procedure has no use for."""
+    if table and not chosen.takes_tables:
+        raise ConfigError(
+            f"{chosen.name} finds out by itself how much leaves each layer, so it takes no table.",
+            "Give it a budget such as --budget 'macs <= 0.5 * baseline', or take li2016.",
+        )
     if bool(texts) == bool(table):
         got = "both" if texts else "neither"
         raise ConfigError(

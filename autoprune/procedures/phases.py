@@ -121,6 +121,11 @@ class Preset:
         trained = [phase.length.epochs for phase in self.phases if not isinstance(phase, Rounds | Layers)]
         return trained[-1]
 
+    @property
+    def takes_tables(self) -> bool:
+        """Whether it is told how many units of each group leave; a ranking over all groups or a threshold finds out."""
+        return not any(isinstance(phase, Rounds) and phase.scope != "uniform" for phase in self.phases)
+
     def content(self) -> dict[str, Any]:
         """As JSON: all that decides what is done."""
         return {"name": self.name, "trained_for": self.trained_for, "phases": [_content(each) for each in self.phases]}

@@ -128,6 +128,7 @@ def test_what_is_not_understood_is_refused_before_any_work(file: str, capsys: py
         ("li2016", file, "--budget", "macs <= 0.01 * baseline"): (5, "smallest reachable is"),
         ("li2016", file, "--table", "vgg16-a"): (2, "no group 'features.0'"),
         ("li2016", file, "--table", "vgg17-a"): (2, "vgg16-a"),
+        ("slimming", file, "--table", "vgg16-a"): (2, "it takes no table"),
         ("li2016", file, *HALF, "--recipe", "epochs=3"): (2, "--epochs N"),
         ("li2016", file, *HALF, "--recipe", "lr=-1"): (2, "lr"),
         ("li2016", file, *HALF, "--epochs", "0"): (2, "epochs must be above 0"),
