@@ -66,7 +66,8 @@ class OnceReconstructor:
             if place == "nowhere":
                 gram += mean[:, kept, None] * mean[:, None, :]
             cross = weight[:, :, cut] @ gram[:, :, cut].mT
-            fitted = fit(self._level, fitted, gram[:, :, kept], cross, taps, self._ridge)
+            centre = None if place == "nowhere" else mean[:, kept]
+            fitted = fit(self._level, fitted, gram[:, :, kept], cross, taps, self._ridge, centre)
             target: Any = sliced.get_submodule(consumer.name).weight
             target.copy_(fitted.reshape(target.shape))
         constant = (weight @ mean[:, :, None] - fitted @ mean[:, kept, None]).flatten()

@@ -148,7 +148,8 @@ class SequentialReconstructor:
         if self._level != "bias":
             gram, cross = ((left.mT @ rows).double() / rows.shape[1] for left in (rows, missing))
             inherited = weight.double()
-            fitted = fit(self._level, inherited, gram, cross, math.prod(kernel_size(layer)), self._ridge)
+            centre = None if place == "nowhere" else mean[:, 0].double()
+            fitted = fit(self._level, inherited, gram, cross, math.prod(kernel_size(layer)), self._ridge, centre)
             change = fitted - inherited
             layer.weight.copy_(fitted.reshape(layer.weight.shape))
         constant = offset.mT.double() - change @ mean.mT.double()
