@@ -63,7 +63,7 @@ class Guard:
         if not self._settings.knows_host(_without_port(host)):
             hint = "Open it by its address, or start it with --allow-host NAME."
             return 403, "host_not_allowed", "this server is not known by the name in the Host header.", hint, {}
-        if not path.startswith("/api"):
+        if _is_page(path) and method in _SAFE:
             return None
         if not _same_origin(headers, host):
             return 403, "origin_not_allowed", "requests from pages of other sites are refused.", "", {}
@@ -95,7 +95,8 @@ class Guard:
 
 
 def _with_headers(send: Send, path: str) -> Send:
-    policy = _API_POLICY if path.startswith("/api") else _PAGE_POLICY
+    page = _is_page(path)
+    policy = _PAGE_POLICY if page else _API_POLICY
 
     async def guarded(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -103,10 +104,15 @@ def _with_headers(send: Send, path: str) -> Send:
             for name, value in _HEADERS.items():
                 headers[name] = value
             headers["content-security-policy"] = policy
-            headers.setdefault("cache-control", "no-store" if path.startswith("/api") else "no-cache")
+            headers.setdefault("cache-control", "no-cache" if page else "no-store")
         await send(message)
 
     return guarded
+
+
+def _is_page(path: str) -> bool:
+    """The page's own files, which hold nothing of the store; whatever else there is needs a token."""
+    return path == "/" or path.startswith("/static/")
 
 
 def _without_port(host: str) -> str:

@@ -69,7 +69,7 @@ class Settings:
             return True
         if is_loopback(self.host):
             return False
-        return host in (self.host.lower(), socket.gethostname().lower(), socket.getfqdn().lower()) or _is_address(host)
+        return host in (self.host.lower(), socket.gethostname().lower()) or _is_address(host)
 
 
 def is_loopback(host: str) -> bool:

@@ -133,13 +133,16 @@ def traversals() -> list[str]:
         "",
         " ",
         "link/../secret.txt",
+        "link//x",
+        "./../secret.txt",
         "a/../../secret.txt",
         "%",
         "%zz",
         "\u2025/\u2025/x",
         "\uff0e\uff0e/x",
     ]
-    return list(dict.fromkeys(found))[:300]
+    found = [text for text in dict.fromkeys(found) if text not in ("", ".")]  # these mean the root itself
+    return found[:300]
 
 
 # --- SQL -------------------------------------------------------------------------------------------------------------

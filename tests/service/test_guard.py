@@ -49,6 +49,14 @@ def test_a_token_is_needed_for_everything_but_health(serve: Callable[..., TestCl
     assert client.get(f"{API}/searches", headers=bearer(READ)).status_code == 200
 
 
+@pytest.mark.parametrize("path", ["/api", "//api/v1/searches", "/%61pi/v1/searches", "/API/v1/searches", "/docs", "/x"])
+def test_only_the_page_itself_needs_no_token(serve: Callable[..., TestClient], token_file: Path, path: str) -> None:
+    client = serve(tokens=load_tokens(token_file))
+    assert client.get(f"http://127.0.0.1:8642{path}").status_code == 401
+    assert client.post("/static/index.html").status_code == 401
+    assert client.get("/static/index.html").status_code in (200, 404)
+
+
 def test_a_token_for_reading_changes_nothing(serve: Callable[..., TestClient], token_file: Path) -> None:
     client = serve(tokens=load_tokens(token_file))
     for method in ("POST", "PUT", "PATCH", "DELETE"):
