@@ -124,6 +124,10 @@ def test_random_search_stands_beside_it_on_any_axes(site: Site, store: str, tab:
     tab.get_by_label("by-chance").uncheck()
     marks.wait_for(state="detached")
     assert "x=params" in tab.url
+    tab.goto(tab.url.split("#")[0] + "#/compare")
+    tab.locator("path.members.series1").wait_for(state="attached")
+    assert tab.get_by_label("Cost", exact=True).input_value() == "macs min"
+    assert tab.locator("tbody tr").count() == 2
     assert tab.trouble == []
 
 

@@ -3,7 +3,8 @@
 import { get } from "../api.js";
 import { ParetoPlot } from "../chart/pareto.js";
 import { announce, h, put, redone } from "../dom.js";
-import { describe, ordered, value } from "../format.js";
+import { value } from "../format.js";
+import { axisChoice, ownAxis } from "./axes.js";
 import { candidateCard } from "./candidate.js";
 import { chooser } from "./choose.js";
 import { beside } from "./beside.js";
@@ -76,16 +77,26 @@ export async function open(place, page) {
     card.querySelector("h2")?.focus({ preventScroll: true });
   }
 
-  async function turned() {
-    await load();
-    await marks.refresh();
-  }
+  const { metrics, baseline, objectives } = page.record;
+  const axis = (label, key) =>
+    axisChoice({
+      label,
+      key,
+      objectives,
+      metrics: metrics.length ? metrics : Object.keys(baseline),
+      chosen: page.params.get(key) ?? ownAxis(key, objectives),
+      changed: async (text) => {
+        page.setParams({ [key]: text });
+        await load();
+        await marks.refresh();
+      },
+    });
 
   const controls = h(
     "div",
     { class: "controls" },
-    axisSelect("Cost", "x", page, turned),
-    axisSelect("Quality", "y", page, turned),
+    axis("Cost", "x"),
+    axis("Quality", "y"),
     h(
       "label",
       {},
@@ -123,39 +134,6 @@ export async function open(place, page) {
 
 function axes(state) {
   return state.front?.axes.map((axis) => `${axis.metric} ${axis.direction}`) ?? [];
-}
-
-/** A choice of metrics for one axis; those that cost on x, those of quality first on y. */
-function axisSelect(label, key, page, changed) {
-  const metrics = ordered(page.record.metrics.length ? page.record.metrics : Object.keys(page.record.baseline));
-  const quality = (name) => describe(name).direction === "max" || describe(name).kind === "plain";
-  const fitting = metrics.filter((name) => (key === "y" ? quality(name) : !quality(name)));
-  const own =
-    page.params.get(key) ??
-    page.record.objectives.map((text) => text.split(" ")[0]).find((name) => fitting.includes(name)) ??
-    fitting[0];
-  const names = own && !fitting.includes(own.split(" ")[0]) ? [own, ...fitting] : fitting;
-  const options = names.map((name) =>
-    h("option", { value: name, selected: name === own }, describe(name.split(" ")[0]).label),
-  );
-  return h(
-    "label",
-    {},
-    label,
-    h(
-      "select",
-      {
-        "aria-label": label,
-        on: {
-          change: (event) => {
-            page.setParams({ [key]: event.target.value });
-            changed();
-          },
-        },
-      },
-      options,
-    ),
-  );
 }
 
 /** The server's front as the plot takes it. */

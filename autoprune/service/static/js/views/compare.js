@@ -4,7 +4,8 @@ import { get } from "../api.js";
 import { StepPlot } from "../chart/lines.js";
 import { ParetoPlot } from "../chart/pareto.js";
 import { h, put, table } from "../dom.js";
-import { describe, ordered, plural, significant, value } from "../format.js";
+import { plural, significant, value } from "../format.js";
+import { axisChoice, ownAxis } from "../parts/axes.js";
 import { candidateCard } from "../parts/candidate.js";
 import { complaint } from "../parts/messages.js";
 import { tipOf } from "../parts/tip.js";
@@ -17,10 +18,11 @@ export async function open(place, _, params) {
   const { searches } = await get(["searches"]);
   const usable = searches.filter((search) => search.trials > 0);
   const asked = params.getAll("search").filter((name) => usable.some((search) => search.name === name));
+  const objectives = usable[0]?.objectives ?? [];
   const state = {
     names: asked.length ? asked : comparable(usable),
-    x: params.get("x") ?? "macs",
-    y: params.get("y") ?? "top1",
+    x: params.get("x") ?? ownAxis("x", objectives),
+    y: params.get("y") ?? ownAxis("y", objectives),
     fronts: [],
   };
   const scatter = h("div", { class: "several" }),
@@ -114,41 +116,26 @@ export async function open(place, _, params) {
       ),
     ),
   );
-  const metrics = ordered([...usable.flatMap((search) => Object.keys(search.baseline)), state.x, state.y]);
-  const axis = (label, which, fits) =>
-    h(
-      "label",
-      {},
+  const metrics = usable.flatMap((search) => Object.keys(search.baseline));
+  const axis = (label, key) =>
+    axisChoice({
       label,
-      h(
-        "select",
-        {
-          "aria-label": label,
-          on: {
-            change: (event) => {
-              state[which] = event.target.value;
-              load();
-            },
-          },
-        },
-        metrics
-          .filter(fits)
-          .map((name) => h("option", { value: name, selected: name === state[which] }, describe(name).label)),
-      ),
-    );
-  const isQuality = (name) => describe(name).direction === "max" || describe(name).kind === "plain";
+      key,
+      metrics,
+      objectives,
+      chosen: state[key],
+      changed: (text) => {
+        state[key] = text;
+        load();
+      },
+    });
   put(
     place,
     h("h1", {}, "Compare searches"),
     usable.length
       ? [
           pick,
-          h(
-            "div",
-            { class: "controls" },
-            axis("Cost", "x", (name) => !isQuality(name)),
-            axis("Quality", "y", isQuality),
-          ),
+          h("div", { class: "controls" }, axis("Cost", "x"), axis("Quality", "y")),
           trouble,
           scatter,
           key,
@@ -230,7 +217,7 @@ function bests({ fronts, x, y }) {
   const columns = [
     { label: "search" },
     { label: "on the front" },
-    ...BUDGETS.map((budget) => ({ label: `${y} at ${100 * budget} % of the ${x}` })),
+    ...BUDGETS.map((budget) => ({ label: `${y.split(" ")[0]} at ${100 * budget} % of the ${x.split(" ")[0]}` })),
   ];
   const rows = fronts.map((front, at) => [
     h(
