@@ -131,6 +131,30 @@ def test_random_search_stands_beside_it_on_any_axes(site: Site, store: str, tab:
     assert tab.trouble == []
 
 
+def test_metrics_of_ones_own_have_their_own_direction(site: Site, store: str, tab: Any) -> None:
+    config = {"objectives": ["psnr max", "energy min"]}
+    with open_store(store) as opened:
+        baseline = {"psnr": 30.0, "energy": 9.0}
+        opened.create_search("own", config=config, digest="o", evaluation_digest="o", baseline=baseline)
+        lease = opened.claim("own", owner=new_owner(), ttl_seconds=60)
+        for number, (psnr, energy) in enumerate([(29.0, 8.0), (27.5, 5.0), (20.0, 6.0)]):
+            started = Trial(number, Candidate({"a": 1 + number}), TrialState.RUNNING)
+            opened.start_trial(lease, started)
+            metrics = {"psnr": psnr, "energy": energy}
+            opened.finish_trial(lease, Trial(number, started.candidate, TrialState.COMPLETE, metrics), {})
+        opened.release(lease)
+    tab.goto(site() + "static/index.html#/search/own/front")
+    tab.get_by_text("Pareto front (2 trials)").wait_for()
+    assert tab.get_by_label("Quality", exact=True).input_value() == "psnr max"
+    assert tab.get_by_label("Cost", exact=True).input_value() == "energy min"
+    tab.locator(".choice").get_by_text("Trial 0", exact=True).wait_for()
+    tab.get_by_label("energy at most").fill("140")
+    tab.locator(".choice").get_by_text("Trial 1", exact=True).wait_for()
+    tab.get_by_role("link", name="Convergence").click()
+    tab.get_by_text("of today's hypervolume").wait_for()
+    assert tab.trouble == []
+
+
 def test_models_of_procedures_stand_beside_the_front(site: Site, store: str, tab: Any) -> None:
     with open_store(store) as opened:
         save_point(opened, "s", PresetPoint("d", "li2016", {}, {"a": 4, "b": 8}, {"top1": 0.75, "macs": 80.0}))

@@ -102,14 +102,17 @@ function makeSliders(page, changed) {
   const usable = ordered(metrics.length ? metrics : Object.keys(baseline)).filter(
     (name) => Number.isFinite(baseline[name]) && baseline[name] > 0,
   );
-  const costs = usable.filter(
-    (name) => ["count", "ms", "bytes"].includes(describe(name).kind) && name !== "flops" && name !== "images",
-  );
+  // the search's own cost counts as one too, except a loss, which is least for the baseline
+  const own = page.record.objectives.filter((text) => text.endsWith(" min") && !text.includes("loss"));
+  const isCost = (name) => ["count", "ms", "bytes"].includes(describe(name).kind) || own.includes(`${name} min`);
+  const costs = usable.filter((name) => isCost(name) && name !== "flops" && name !== "images");
   const qualities = usable.filter(
     (name) => describe(name).kind === "fraction" && describe(name).direction === "max" && !name.startsWith("test_"),
   );
   return [
-    ...costs.map((name) => slider(page, name, "<=", baseline[name], FIRST.includes(name), changed)),
+    ...costs.map((name) =>
+      slider(page, name, "<=", baseline[name], FIRST.includes(name) || own.includes(`${name} min`), changed),
+    ),
     ...qualities.slice(0, 1).map((name) => slider(page, name, ">=", 1, false, changed)),
   ];
 }
