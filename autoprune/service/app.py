@@ -52,6 +52,7 @@ def create_app(settings: Settings) -> FastAPI:
         description=_ABOUT,
         openapi_url=f"{API}/openapi.json",
         docs_url=None,
+        generate_unique_id_function=lambda route: route.name,  # what generated clients call their functions
         redoc_url=None,
         lifespan=lifespan,
     )

@@ -193,3 +193,6 @@ def test_every_parameter_and_error_is_documented(client: TestClient) -> None:
             assert route["summary"], (path, method)
             assert {"401", "403", "404", "422", "429", "503"} <= route["responses"].keys(), (path, method)
     assert document["components"]["schemas"]["ErrorBody"]["examples"]
+    names = [route["operationId"] for methods in document["paths"].values() for route in methods.values()]
+    assert len(set(names)) == len(names) > 20
+    assert all(name.isidentifier() for name in names)

@@ -78,6 +78,7 @@ def test_the_front_is_walked_by_keys(site: Site, tab: Any) -> None:
     card.get_by_text("7 / 8").wait_for()
     assert "16 / 16" in card.inner_text()
     assert tab.evaluate("document.activeElement.textContent") == "Trial 1"
+    assert tab.locator("circle.opened").count() == 1
     assert "trial=1" in tab.url
 
 
