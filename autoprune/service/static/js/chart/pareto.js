@@ -16,6 +16,7 @@ export const SHAPES = { square, diamond, triangle };
  *   x, y: {metric, direction},
  *   series: [{name, front: [{number, x, y}], others: [{number, x, y}], total, uniform: [{number, x, y}]}],
  *   marks: [{name, points: [{number, x, y, search}]}],   // random search, another search's uniform widths
+ *   opened: {x, y} or null, fresh: [{x, y}],
  *   baseline: {x, y} or null, budgets: [{metric, bound, text}], chosen: {x, y, number} or null
  * }
  */
@@ -145,6 +146,10 @@ export class ParetoPlot {
       frame.plane.append(
         s("path", { class: "baseline", d: star(frame.sx(data.baseline.x), frame.sy(data.baseline.y), 10) }),
       );
+    }
+    if (data.opened && this.#inside(data.opened)) {
+      const [px, py] = [frame.sx(data.opened.x), frame.sy(data.opened.y)];
+      frame.plane.append(s("circle", { class: "opened", cx: px, cy: py, r: 8 }));
     }
     if (data.chosen && this.#inside(data.chosen)) {
       const [px, py] = [frame.sx(data.chosen.x), frame.sy(data.chosen.y)];

@@ -68,9 +68,13 @@ export async function open(place, page) {
 
   async function openTrial(number, search = page.name) {
     page.setParams({ trial: search === page.name ? number : null });
+    state.opened = search === page.name ? number : null;
+    draw();
     await candidateCard(card, page, search, number, () => {
       put(card);
       page.setParams({ trial: null });
+      state.opened = null;
+      draw();
       host.querySelector("svg").focus();
     });
     card.scrollIntoView({ behavior: "smooth", block: "nearest" });
@@ -173,6 +177,7 @@ function plotData(state, name) {
     baseline: Number.isFinite(bx) && Number.isFinite(by) ? { x: bx, y: by } : null,
     budgets: state.budgets ?? [],
     chosen: chosen && Number.isFinite(chosen.x) && Number.isFinite(chosen.y) ? chosen : null,
+    opened: [...members, ...others].find((point) => point.number === state.opened) ?? null,
     fresh: members.filter((point) => state.fresh.includes(point.number)),
   };
 }
