@@ -32,8 +32,10 @@ Means = dict[str, np.ndarray]
 
 
 def read(paths: Sequence[str]) -> tuple[list[Row], list[Row]]:
-    """Trials without training, and fine-tuned ones."""
-    rows = [json.loads(line) for path in paths for line in Path(path).read_text().splitlines()]
+    """Trials without training, and fine-tuned ones; what several files have counts once."""
+    lines = [json.loads(line) for path in paths for line in Path(path).read_text().splitlines()]
+    measured = ("top1", "before", "seconds")
+    rows = list({json.dumps([row[name] for name in row if name not in measured]): row for row in lines}.values())
     return [row for row in rows if "schedule" not in row], [row for row in rows if "schedule" in row]
 
 
@@ -94,26 +96,51 @@ def criteria_of(rows: Sequence[Row]) -> list[str]:
 
 
 def reconstruction_rows(trials: Sequence[Row]) -> list[Row]:
-    """One a criterion and reconstruction, over the trials that every reconstruction has."""
+    """One a criterion, over the candidates and draws that all criteria have in each of their reconstructions.
+
+    ``over default``: with this reconstruction, over the default criterion with the same, on all that both have.
+    """
     kinds = list(dict.fromkeys(row["reconstruction"] for row in trials))
 
-    def key(row: Row) -> tuple[Any, ...]:
-        return row["criterion"], row["candidate"], row["widths"], row["budget"], row["draw"]
+    def chosen(name: str, kind: str) -> list[Row]:
+        return [row for row in trials if (row["criterion"], row["reconstruction"]) == (name, kind)]
 
-    shared = set.intersection(*({key(row) for row in trials if row["reconstruction"] == kind} for kind in kinds))
+    def keys(rows: Sequence[Row]) -> set[tuple[Any, ...]]:
+        return {(row["candidate"], row["widths"], row["budget"], row["draw"]) for row in rows}
+
+    table = {(name, kind): chosen(name, kind) for name in criteria_of(trials) for kind in kinds}
+    shared = set.intersection(*(keys(rows) for rows in table.values() if rows))
     found = []
     for name in criteria_of(trials):
-        rows = [row for row in trials if row["criterion"] == name and key(row) in shared]
-        if not rows:
-            continue
-        values = {kind: by_candidate([row for row in rows if row["reconstruction"] == kind]) for kind in kinds}
-        line: Row = {"network": rows[0]["network"], "criterion": name, "trials": len(rows) // len(kinds)}
+        line: Row = {"network": trials[0]["network"], "criterion": name, "trials": len(shared)}
+        common = {kind: [row for row in table[name, kind] if keys([row]) <= shared] for kind in kinds}
         for kind in kinds:
-            line[kind] = overall(values[kind])
+            line[kind] = overall(by_candidate(common[kind])) if common[kind] else float("nan")
             if kind != "none":
-                line[f"{kind}: gain"], line[f"{kind}: half"] = difference(values[kind], values["none"])
+                line |= _compared(f"{kind}: gain", common[kind], common["none"])
+                line |= _compared(f"{kind}: over default", table[name, kind], table[DEFAULT, kind])
         found.append(line)
-    return sorted(found, key=lambda line: -max(line[kind] for kind in kinds))
+    return sorted(found, key=lambda line: -line[max(kinds, key=lambda kind: np.nan_to_num(line[kind]))])
+
+
+def _compared(title: str, first: Sequence[Row], second: Sequence[Row]) -> Row:
+    middle, half = difference(by_candidate(first), by_candidate(second)) if first and second else (np.nan, np.nan)
+    return {title: float(middle), f"{title} half": float(half)}
+
+
+def taus_by_kind(trials: Sequence[Row], tuned: Mapping[str, float]) -> str:
+    """Kendall's tau to the fine-tuned accuracy by reconstruction: mean over the criteria, and that of the default."""
+    texts = []
+    for kind in dict.fromkeys(row["reconstruction"] for row in trials):
+        rows = [row for row in trials if row["reconstruction"] == kind]
+        taus = {
+            name: tau_columns(by_candidate([row for row in rows if row["criterion"] == name]), tuned)
+            for name in criteria_of(rows)
+        }
+        mean = np.mean([row["tau"] for row in taus.values()])
+        own = taus.get(DEFAULT, {"tau": float("nan"), "tau_candidates": 0})
+        texts.append(f"{kind} {mean:.2f} ({DEFAULT} {own['tau']:.2f}, {own['tau_candidates']} candidates)")
+    return ", ".join(texts)
 
 
 def seconds(trials: Sequence[Row]) -> dict[str, float]:
@@ -161,6 +188,8 @@ def shown(row: Row, name: str, half: str | None) -> str:
     value = row[name]
     if not isinstance(value, float):
         return str(value)
+    if not np.isfinite(value):
+        return "-"
     signed = "+" if half and name != "top1" else ""
     text = f"{value:{signed}.2f}"
     return f"{text} +- {row[half]:.2f}" if half and np.isfinite(row[half]) else text
@@ -194,10 +223,12 @@ def main() -> None:
         fitted += rows
         pairs = {"top1": "draws_std", "over_default": "over_default_half", "behind_best": "behind_best_half"}
         leave = ("network", "tau_low", "tau_high", "tau_candidates")
-        gains = {name: name.replace("gain", "half") for name in rows[0] if name.endswith("gain")}
+        gains = {name: f"{name} half" for name in rows[0] if name.endswith(("gain", "over default"))}
         times = ", ".join(f"{kind} {value:.2f} s" for kind, value in seconds(own).items())
         text += [f"## {network}", "", markdown(tables[network], pairs, leave), ""]
         text += [markdown(rows, gains, ("network",)), "", f"Processor time of a trial (median): {times}.", ""]
+        if tuned:
+            text += [f"Kendall's tau by reconstruction, mean over the criteria: {taus_by_kind(own, tuned)}.", ""]
     write_csv(folder / "criteria.csv", [row for rows in tables.values() for row in rows])
     write_csv(folder / "reconstructions.csv", fitted)
     write_csv(folder / "trials.csv", trials)
