@@ -65,7 +65,7 @@ def search_module(
     trials: int = 100,
     calibration: Iterable[Any] | None = None,
     rules: Sequence[Mapping[str, Any] | RuleConfig] | None = None,
-    criterion: str | None = None,
+    criterion: str = "group_l2",
     controller: Mapping[str, Any] | None = None,
     executor: str | Mapping[str, Any] = "serial",
     limits: Mapping[str, Any] | None = None,
@@ -91,7 +91,8 @@ def search_module(
         calibration: batches on which BatchNorm is re-estimated after slicing: each the argument of one call, or a tuple
             of the arguments. None: the statistics of the kept channels stay.
         rules: which widths are allowed, as in a search space file.
-        criterion, controller: as in a launch file; a controller such as ``{"kind": "random"}``.
+        criterion: as in a launch file, by default one that needs nothing but the weights.
+        controller: as in a launch file, such as ``{"kind": "random"}``.
         executor: ``serial`` (in this process), ``ray`` (model, metric and calibration must be picklable), or as in a
             launch file.
         latency: makes ``latency_ms`` a metric that objectives and constraints may name: the file of a table made with
@@ -118,7 +119,7 @@ def search_module(
             "seed": seed,
             "output": output,
             "store": store_url(store),
-            **({} if criterion is None else {"evaluator": {"weights": {"kind": "inherit", "criterion": criterion}}}),
+            "evaluator": {"weights": {"kind": "inherit", "criterion": criterion}},
             **({} if controller is None else {"controller": dict(controller)}),
             **({} if latency is None else {"latency": _latency(latency)}),
         },
