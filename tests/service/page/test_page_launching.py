@@ -44,6 +44,7 @@ def test_mistakes_are_shown_at_their_lines(site: Callable[..., str], tab: Any) -
     assert tab.trouble == []
 
 
+@pytest.mark.timeout(600)
 def test_a_search_is_launched_watched_chosen_and_taken_home(
     site: Callable[..., str], tab: Any, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -115,7 +115,7 @@ def test_no_name_runs(site: Site, tab: Any, nasty: str) -> None:
         tab.goto("about:blank")
         tab.goto(page + address)
         tab.locator("h1").wait_for()
-        tab.wait_for_timeout(400)
+        tab.wait_for_timeout(250)
         assert tab.evaluate("'pwned' in window") is False, address
         assert tab.locator("img").count() == 1, address  # the page's own
         assert tab.locator("main script, iframe, object, embed, base").count() == 0, address
