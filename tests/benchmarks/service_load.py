@@ -2,8 +2,8 @@
 
     python tests/benchmarks/service_load.py OUT.json [--trials 100000] [--readers 20] [--seconds 30] [--pace 0.2]
 
-A writer finishes a trial of the same search every ``pace`` seconds, as a driver does; its commits are timed with and without
-readers. Each reader asks as a page does: a front with 2,000 points behind it, a page of 50 trials, then a pause.
+A writer finishes a trial of the same search every ``pace`` seconds, as a driver does; its commits are timed with and
+without readers. Each reader asks as a page does: a front with 2,000 points behind it, a page of 50, then a pause.
 Quantiles are those of the readers' own clocks; ``nothing`` is a request that needs no work, and ``slowdown`` how much
 longer than alone a loop took before and after. Processor time is the server's, which other work disturbs least.
 """
