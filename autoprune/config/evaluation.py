@@ -28,8 +28,8 @@ class InheritWeights(Strict):
 
     kind: Literal["inherit"] = "inherit"
     criterion: CriterionConfig = PartialCriterion(name="thinet")
-    """How channels are ranked: a name, or ``{name: taylor, reduce: abs_of_sum}``; ``autoprune criteria`` lists them. The
-    default kept most accuracy in ``results/criteria-compared``; ``group_l2`` needs no images."""
+    """How channels are ranked: a name, or ``{name: taylor, reduce: abs_of_sum}``; ``autoprune criteria`` lists them.
+    The default kept most accuracy in ``results/criteria-compared``; ``group_l2`` needs no images."""
     criterion_images: int = Field(1000, ge=1)
     """Training images, with their labels, for criteria that need some."""
 
