@@ -65,7 +65,7 @@ def search_module(
     trials: int = 100,
     calibration: Iterable[Any] | None = None,
     rules: Sequence[Mapping[str, Any] | RuleConfig] | None = None,
-    criterion: str = "group_l2",
+    criterion: str | None = None,
     controller: Mapping[str, Any] | None = None,
     executor: str | Mapping[str, Any] = "serial",
     limits: Mapping[str, Any] | None = None,
@@ -91,7 +91,7 @@ def search_module(
         calibration: batches on which BatchNorm is re-estimated after slicing: each the argument of one call, or a tuple
             of the arguments. None: the statistics of the kept channels stay.
         rules: which widths are allowed, as in a search space file.
-        criterion: as in a launch file, by default one that needs nothing but the weights.
+        criterion: as in a launch file; by default ``group_l2``, which needs nothing but the weights.
         controller: as in a launch file, such as ``{"kind": "random"}``.
         executor: ``serial`` (in this process), ``ray`` (model, metric and calibration must be picklable), or as in a
             launch file.
@@ -119,7 +119,7 @@ def search_module(
             "seed": seed,
             "output": output,
             "store": store_url(store),
-            "evaluator": {"weights": {"kind": "inherit", "criterion": criterion}},
+            **_weights(criterion, controller),
             **({} if controller is None else {"controller": dict(controller)}),
             **({} if latency is None else {"latency": _latency(latency)}),
         },
@@ -134,6 +134,13 @@ def search_module(
             _run(opened, prepared, shown)
         found = search_result(opened, config, reused=reused)
     return ModuleSearchResult(**vars(found), prepared=prepared)
+
+
+def _weights(criterion: str | None, controller: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Nothing for MetaPruning, whose weights would come from a hypernetwork: the configuration refuses it."""
+    if criterion is None and (controller or {}).get("kind") == "metapruning":
+        return {}
+    return {"evaluator": {"weights": {"kind": "inherit", "criterion": criterion or "group_l2"}}}
 
 
 def _latency(given: str | Path | Mapping[str, Any]) -> dict[str, Any]:

@@ -29,7 +29,10 @@ def register(app: typer.Typer) -> None:
 
 
 def criteria(format: FormatOption = Format.table) -> None:
-    """List what channels can be ranked by, what each needs, and its options."""
+    """List what channels can be ranked by.
+
+    With what each criterion needs, and its options.
+    """
     from autoprune import api
 
     found = api.criteria()

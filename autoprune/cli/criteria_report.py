@@ -49,8 +49,9 @@ def criteria_report(
     format: FormatOption = Format.table,
     quiet: QuietOption = False,
 ) -> None:
-    """Hold criteria against an oracle that ablates each channel.
+    """Hold criteria against an oracle.
 
+    The oracle ablates each channel alone and sees what the loss does.
     Spearman's rank correlation per layer and over all layers, as in Molchanov et al. 2017; their figures beside ours.
     The oracle is kept: another report on the same images takes seconds.
     """

@@ -31,9 +31,9 @@ def worker(
     store: StoreOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Run the searches that wait in a store's queue, as 'autoprune serve' does itself.
+    """Run the searches that wait in a store's queue.
 
-    Each runs in a process of its own. Ctrl-C interrupts them; the next worker, or server, goes on with them.
+    As 'autoprune serve' does itself. Each runs in a process of its own. Ctrl-C interrupts them; the next worker, or server, goes on with them.
     """
     from autoprune.api.working import Worker
 
