@@ -33,7 +33,8 @@ def worker(
 ) -> None:
     """Run the searches that wait in a store's queue.
 
-    As 'autoprune serve' does itself. Each runs in a process of its own. Ctrl-C interrupts them; the next worker, or server, goes on with them.
+    As 'autoprune serve' does itself. Each runs in a process of its own. Ctrl-C interrupts them; the next worker, or
+    server, goes on with them.
     """
     from autoprune.api.working import Worker
 
