@@ -30,6 +30,7 @@ from autoprune.types import Trial, TrialState
 def tuned(launch: dict[str, Any]) -> dict[str, Any]:
     return launch | {
         "controller": {"kind": "random", "seed_uniform": 2},
+        "evaluator": {**launch["evaluator"], "weights": {"criterion": "group_l2"}},
         "fidelity": {"epochs": 3, "lr": 0.02, "reduction": 2},
         "limits": {"trials": 12},
     }
