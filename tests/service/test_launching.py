@@ -105,10 +105,10 @@ def test_one_worker_gets_a_launch_and_another_after_its_lease(store: str) -> Non
     enqueue(store, "a")
     with open_store(store) as opened:
         queue = LaunchQueue(opened)
-        mine = queue.claim(new_owner(), ttl_seconds=0.3)
+        mine = queue.claim(new_owner(), ttl_seconds=2)
         assert mine is not None
         assert queue.claim(new_owner(), ttl_seconds=60) is None
-        time.sleep(0.4)
+        time.sleep(2.1)
         theirs = queue.claim(new_owner(), ttl_seconds=60)
         assert theirs is not None
         with pytest.raises(Conflict, match="taken over"):
