@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from autoprune.controllers.drawing import Aim, Proposed, draw
 from autoprune.controllers.uniform import UNIFORM, uniform_widths
 from autoprune.space import Decoder, SearchSpace
-from autoprune.types import Objective, Proposal, Trial
+from autoprune.types import Candidate, Objective, Proposal, Trial
 
 __all__ = ["RandomController"]
 
@@ -43,15 +43,15 @@ class RandomController:
     def ask(self, number: int) -> Proposal | None:
         if self.exhausted:
             return None
-        uniform = self._uniform[number : number + 1]
-        rngs = (np.random.default_rng((self._seed, number, attempt)) for attempt in range(_ATTEMPTS))
-        candidate = self._proposed.first_new(
-            [
-                *(partial(self._uniform.__getitem__, number) for _ in uniform),
-                *(partial(draw, self._space, self._aim, rng) for rng in rngs),
-            ]
-        )
-        return Proposal(candidate, UNIFORM if candidate in uniform else {})
+        candidate = self._proposed.first_new(self._attempts(number))
+        return Proposal(candidate, UNIFORM if candidate in self._uniform[number : number + 1] else {})
+
+    def _attempts(self, number: int) -> Iterator[Callable[[], Candidate]]:
+        if number < len(self._uniform):
+            yield partial(self._uniform.__getitem__, number)
+        for attempt in range(_ATTEMPTS):
+            rng = np.random.default_rng((self._seed, number, attempt))
+            yield partial(draw, self._space, self._aim, rng)
 
     def tell(self, trial: Trial) -> None:
         """Learns nothing."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -76,11 +77,11 @@ class RegressionController:
 
     def _attempts(self, number: int) -> Iterator[Callable[[], Candidate]]:
         """Uniform widths first; then what the regression says, a few times; at last a random draw."""
-        rngs = [np.random.default_rng((self._seed, number, attempt)) for attempt in range(2 * _ATTEMPTS)]
+        rngs = (np.random.default_rng((self._seed, number, attempt)) for attempt in range(2 * _ATTEMPTS))
         if number < len(self._uniform):
             yield partial(self._uniform.__getitem__, number)
-        yield from (partial(self._suggested, rng) for rng in rngs[:_ATTEMPTS])
-        yield from (partial(draw, self._space, self._aim, rng) for rng in rngs[_ATTEMPTS:])
+        yield from (partial(self._suggested, rng) for rng in islice(rngs, _ATTEMPTS))
+        yield from (partial(draw, self._space, self._aim, rng) for rng in rngs)
 
     def tell(self, trial: Trial) -> None:
         self._running.pop(trial.number, None)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+import numpy as np
+
 from autoprune.protocols import Observer
 from autoprune.types import Objective, Trial, TrialState
 
@@ -16,36 +18,41 @@ _log = logging.getLogger(__name__)
 class LiveFront:
     """The non-dominated COMPLETE trials so far, kept one trial at a time.
 
-    Of trials with equal metrics the lowest number stays. Sorted by the first objective to be minimised.
+    Of trials with equal metrics the lowest number stays. Sorted by the first objective to be minimised. A trial that
+    does not move it costs some microseconds, also where it has a thousand members.
     """
 
     def __init__(self, objectives: Sequence[Objective]) -> None:
         self._objectives = tuple(objectives)
         self._axis = next((place for place, item in enumerate(objectives) if item.direction == "min"), 0)
-        self._points: list[tuple[tuple[float, ...], Trial]] = []
-
-    @property
-    def trials(self) -> tuple[Trial, ...]:
-        return tuple(trial for _, trial in self._points)
+        self._columns = np.empty((len(self._objectives), 0))
+        """(objectives, members), smaller is better."""
+        self.trials: tuple[Trial, ...] = ()
 
     def add(self, trial: Trial) -> bool:
         """Take a finished trial in; True when the front moved."""
         if trial.state is not TrialState.COMPLETE:
             return False
-        point = tuple(item.sign * trial.metrics[item.metric] for item in self._objectives)
-        for other, holder in self._points:
-            if other == point and trial.number < holder.number:
-                continue
-            if all(a <= b for a, b in zip(other, point, strict=True)):
-                return False
-        self._points = [
-            (other, holder)
-            for other, holder in self._points
-            if not all(a <= b for a, b in zip(point, other, strict=True))
-        ]
-        self._points.append((point, trial))
-        self._points.sort(key=lambda item: item[0][self._axis])
+        point = np.array([item.sign * trial.metrics[item.metric] for item in self._objectives])
+        no_worse, no_better = self._compared(point)
+        same = no_worse & no_better
+        if no_worse.any() and not (same.any() and trial.number < self.trials[int(same.argmax())].number):
+            return False
+        kept = ~no_better
+        members = [member for member, stays in zip(self.trials, kept.tolist(), strict=True) if stays]
+        columns = self._columns[:, kept]
+        place = int(np.searchsorted(columns[self._axis], point[self._axis], side="right"))
+        members.insert(place, trial)
+        self._columns = np.insert(columns, place, point, axis=1)
+        self.trials = tuple(members)
         return True
+
+    def _compared(self, point: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(members,) bool each: no worse than the point in any objective, and no better in any."""
+        no_worse = no_better = np.ones(self._columns.shape[1], dtype=bool)
+        for column, value in zip(self._columns, point, strict=True):
+            no_worse, no_better = no_worse & (column <= value), no_better & (column >= value)
+        return no_worse, no_better
 
 
 class Notifier:

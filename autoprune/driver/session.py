@@ -86,6 +86,7 @@ class Session:
         self._next = 0
         self._last_time = 0.0
         self._running: dict[int, Trial] = {}
+        self._running_digests: set[str] = set()
         self._queue: deque[Trial] = deque()
         """Recorded RUNNING, to be handed out before anything new: orphans, retries, twins whose twin failed."""
         self._twins: dict[str, list[Trial]] = defaultdict(list)
@@ -211,7 +212,7 @@ class Session:
         found = self._store.lookup(self._search.evaluation_digest, digest)
         if found is not None and self._copy(trial, *found):
             return True
-        if any(other.candidate.digest == digest for other in self._running.values()):
+        if digest in self._running_digests:
             self._twins[digest].append(trial)
             return True
         return False
@@ -223,6 +224,7 @@ class Session:
             trial = dataclasses.replace(trial, attempt=trial.attempt + 1)
         self._ran.add(trial.number)
         self._running[trial.number] = trial
+        self._running_digests.add(trial.candidate.digest)
         if self._stopper is not None:
             self._stopper.begin(trial.number, self._space.cost.measure(trial.candidate))
         self._notify.trial(trial)
@@ -245,11 +247,11 @@ class Session:
             if trial is None:
                 _log.debug("outcome of trial %d ignored: it is not running", number)
             elif outcome.kind is OutcomeKind.STOPPED and self._hard:
-                del self._running[number]  # not stopped for what it is: the next session runs it again
+                self._runs_no_more(number)  # not stopped for what it is: the next session runs it again
             elif outcome.kind is OutcomeKind.ACCIDENT and self._accidents[number] < self._limits.retries:
                 self._accidents[number] += 1
                 _log.warning("trial %d is run again: %s", number, outcome.reason)
-                del self._running[number]
+                self._runs_no_more(number)
                 self._queue.append(trial)
             else:
                 if outcome.kind is OutcomeKind.STOPPED and self._stopper is not None:
@@ -291,7 +293,7 @@ class Session:
         with self._whole():
             self._controller.tell(ended)
             self._store.finish_trial(self._lease, ended, self._controller.state())
-        self._running.pop(trial.number, None)
+        self._runs_no_more(trial.number)
         self._ran.discard(trial.number)
         self._accidents.pop(trial.number, None)
         if self._stopper is not None:
@@ -300,6 +302,11 @@ class Session:
         if self._front.add(ended):
             self._notify.front(self._front.trials)
         return ended
+
+    def _runs_no_more(self, number: int) -> None:
+        trial = self._running.pop(number, None)
+        if trial is not None:
+            self._running_digests.discard(trial.candidate.digest)
 
     # --- ending --------------------------------------------------------------------------------------------------
 

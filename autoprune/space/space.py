@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -116,9 +117,13 @@ class SearchSpace:
         cost = CostTable(tuple(group.name for group in groups), cost.channels, cost.unit, terms, uncounted)
         return cls.build(groups, cost, rules, {plain(name): reason for name, reason in found.left_out.items()})
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         return tuple(dimension.name for dimension in self.dimensions)
+
+    @cached_property
+    def _known_names(self) -> frozenset[str]:
+        return frozenset(self.names)
 
     @property
     def size(self) -> int:
@@ -176,7 +181,7 @@ class SearchSpace:
 
     def _check_names(self, widths: Mapping[str, float]) -> None:
         for name in widths:
-            if name not in self.names:
+            if name not in self._known_names:
                 if name in self.left_out:
                     raise ConfigError(f"group {name!r} is not searched: {self.left_out[name]}.", "Leave it out.")
                 raise ConfigError(f"the space has no group {name!r}.", did_you_mean(name, self.names))
