@@ -23,6 +23,7 @@ from autoprune.config.controllers import (
     UniformControllerConfig,
 )
 from autoprune.config.evaluation import EvaluatorConfig, HypernetWeights, InheritWeights, with_weights
+from autoprune.config.executors import ExecutorConfig, RayExecutorConfig, SerialExecutorConfig, TrainingResources
 from autoprune.config.expressions import parse_constraint, parse_objective
 from autoprune.config.fidelity import CalibrateFidelity, FidelityConfig, FinetuneFidelity, RacingConfig, check_stopping
 from autoprune.config.latency import LatencyConfig
@@ -66,6 +67,7 @@ __all__ = [
     "TorchvisionData",
     "TimmModel",
     "TorchvisionModel",
+    "TrainingResources",
     "UniformControllerConfig",
 ]
 
@@ -215,35 +217,7 @@ class SpaceConfig(_Strict):
     rules: tuple[RuleConfig, ...] = (RuleConfig(multiple=4, floor=0.25),)
 
 
-# --- executor --------------------------------------------------------------------------------------------------------
-
-
-class SerialExecutorConfig(_Strict):
-    """One trial after another in this process."""
-
-    kind: Literal["serial"] = "serial"
-
-
-class RayExecutorConfig(_Strict):
-    """Ray Tune with long-lived actors."""
-
-    kind: Literal["ray"] = "ray"
-    max_parallel: int | Literal["auto"] = "auto"
-    """Trials at once; ``auto``: as many as the cluster's CPUs (or GPU shares) allow."""
-    address: str | None = None
-    """``auto`` or ``host:port`` joins a running cluster; null starts a local one."""
-    cpus_per_trial: float = Field(1.0, gt=0)
-    gpus_per_trial: float = Field(0.0, ge=0)
-
-    @field_validator("max_parallel")
-    @classmethod
-    def _positive(cls, value: int | str) -> int | str:
-        if isinstance(value, int) and value < 1:
-            raise ValueError("max_parallel must be 'auto' or at least 1")
-        return value
-
-
-ExecutorConfig = Annotated[SerialExecutorConfig | RayExecutorConfig, Field(discriminator="kind")]
+# --- the search ------------------------------------------------------------------------------------------------------
 
 
 class LimitsConfig(_Strict):
