@@ -11,7 +11,9 @@ from autoprune.api.controller_benchmark import ControllerBenchmarkResult, benchm
 from autoprune.api.criteria_listing import CriterionInfo, criteria
 from autoprune.api.criteria_reporting import CriteriaReportResult, criteria_report
 from autoprune.api.export_bench import ExportBench, bench_export
+from autoprune.api.findings import Finding, Findings
 from autoprune.api.latency import latency_table
+from autoprune.api.maintenance_check import check_store
 from autoprune.api.models import SpaceReport, export, export_module, load_model, space
 from autoprune.api.module_search import ModuleSearchResult, search_module
 from autoprune.api.preparing import PreparedNetwork, prepare
@@ -27,6 +29,8 @@ __all__ = [
     "CriteriaReportResult",
     "CriterionInfo",
     "ExportBench",
+    "Finding",
+    "Findings",
     "ModuleSearchResult",
     "PreparedNetwork",
     "PresetInfo",
@@ -37,6 +41,7 @@ __all__ = [
     "audit",
     "bench_export",
     "benchmark_controllers",
+    "check_store",
     "compare",
     "criteria",
     "criteria_report",
