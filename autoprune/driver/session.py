@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import threading
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -16,10 +18,11 @@ from autoprune.driver.judging import Judge
 from autoprune.driver.lease_keeper import LeaseKeeper
 from autoprune.driver.limits import Clock, FailureWatch
 from autoprune.driver.observers import LiveFront, Notifier
+from autoprune.driver.restoring import front_members
 from autoprune.driver.stopping import Stopper
 from autoprune.errors import ConfigError, Conflict, SearchAborted, StoreError
 from autoprune.protocols import Controller, Observer
-from autoprune.store import Lease, Store
+from autoprune.store import History, Lease, Store
 from autoprune.types import (
     Candidate,
     Constraint,
@@ -79,12 +82,15 @@ class Session:
         self._judge = Judge(objectives, constraints, {**space.cost.baseline, **search.baseline})
         self._clock = Clock(limits, store.active_seconds(search.name))
         self._failures = FailureWatch()
+        self._objectives = tuple(objectives)
         self._front = LiveFront(objectives)
         self._notify = Notifier(observers)
 
         self._lock = threading.RLock()
         self._next = 0
         self._last_time = 0.0
+        self._written = ""
+        """The controller's state in the store, as JSON."""
         self._running: dict[int, Trial] = {}
         self._running_digests: set[str] = set()
         self._queue: deque[Trial] = deque()
@@ -118,19 +124,18 @@ class Session:
             self.check()
 
     def _restore(self) -> None:
-        history = self._store.trials(self._search.name)
+        history = History(self._store, self._search.name)
+        self._next, self._last_time = len(history), history.last_time
+        if not history:
+            return
         state = self._store.controller_state(self._search.name)
-        finished = sorted((trial for trial in history if trial.state.finished), key=lambda t: t.finished_at or 0.0)
-        orphans = [trial for trial in history if not trial.state.finished]
-        if history:
-            self._controller.load_state(self._controller.state() if state is None else state, [*finished, *orphans])
-        self._next = len(history)
-        self._queue.extend(orphans)
-        self._ran.update(trial.number for trial in orphans)
-        for trial in finished:
-            self._last_time = trial.finished_at or 0.0
+        self._controller.load_state(self._controller.state() if state is None else state, history)
+        self._queue.extend(history.running)
+        self._ran.update(trial.number for trial in self._queue)
+        for trial in front_members(self._store, self._search.name, self._objectives):
             self._front.add(trial)
-            if self._stopper is not None:
+        if self._stopper is not None:
+            for trial in islice(history, history.finished):
                 self._stopper.end(trial)
 
     # --- what is left to do --------------------------------------------------------------------------------------
@@ -192,7 +197,7 @@ class Session:
         note = {**proposal.note, **self._remarks}
         trial = Trial(self._next, candidate, TrialState.RUNNING, note=note, started_at=now)
         with self._whole():
-            self._store.start_trial(self._lease, trial, self._controller.state())
+            self._store.start_trial(self._lease, trial, self._new_state())
         self._next += 1
         return trial
 
@@ -292,7 +297,7 @@ class Session:
         ended = dataclasses.replace(ended, finished_at=self._last_time)
         with self._whole():
             self._controller.tell(ended)
-            self._store.finish_trial(self._lease, ended, self._controller.state())
+            self._store.finish_trial(self._lease, ended, self._new_state())
         self._runs_no_more(trial.number)
         self._ran.discard(trial.number)
         self._accidents.pop(trial.number, None)
@@ -302,6 +307,15 @@ class Session:
         if self._front.add(ended):
             self._notify.front(self._front.trials)
         return ended
+
+    def _new_state(self) -> Mapping[str, object] | None:
+        """The controller's state to be written; None where the store has it already."""
+        state = self._controller.state()
+        text = json.dumps(state)
+        if text == self._written:
+            return None
+        self._written = text
+        return state
 
     def _runs_no_more(self, number: int) -> None:
         trial = self._running.pop(number, None)

@@ -8,8 +8,9 @@ Only the holder of a search's lease writes its trials; reading needs no lease.
 
 from autoprune.store.columns import MetricColumns
 from autoprune.store.connect import open_store
+from autoprune.store.history import History
 from autoprune.store.leases import Lease, new_owner
 from autoprune.store.retrainings import Retraining
 from autoprune.store.store import Store
 
-__all__ = ["Lease", "MetricColumns", "Retraining", "Store", "new_owner", "open_store"]
+__all__ = ["History", "Lease", "MetricColumns", "Retraining", "Store", "new_owner", "open_store"]

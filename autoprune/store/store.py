@@ -215,8 +215,8 @@ class Store:
             leases.fence(connection, lease, self.now(), state)
             connection.execute(_insert_trial, trial_row(lease.search_id, trial))
 
-    def finish_trial(self, lease: Lease, trial: Trial, controller_state: Mapping[str, Any]) -> bool:
-        """Record how a RUNNING trial ended, its metrics and the controller's state, all or nothing.
+    def finish_trial(self, lease: Lease, trial: Trial, controller_state: Mapping[str, Any] | None = None) -> bool:
+        """Record how a RUNNING trial ended, its metrics and the controller's state, if given, all or nothing.
 
         False, and nothing is written, when the trial is not RUNNING (it was finished before).
         """
@@ -224,8 +224,9 @@ class Store:
         values = {name: row[name] for name in _FINISHED}
         values.update(of_search=lease.search_id, of_number=trial.number)
         rows = metric_rows(lease.search_id, trial.number, trial.metrics)
+        state = None if controller_state is None else json.dumps(controller_state)
         with self._writing() as connection:
-            leases.fence(connection, lease, self.now(), json.dumps(controller_state))
+            leases.fence(connection, lease, self.now(), state)
             if connection.execute(_finish, values).rowcount != 1:
                 connection.rollback()
                 return False
