@@ -28,6 +28,7 @@ from autoprune.cli import (
     query,
     run,
     serve,
+    submit,
     worker,
 )
 
@@ -78,6 +79,7 @@ benchmark_controllers.register(app)
 criteria.register(app)
 criteria_report.register(app)
 serve.register(app)
+submit.register(app)
 worker.register(app)
 
 

@@ -25,6 +25,9 @@ _OBJECT_STORE_BYTES = 2**30
 _TOKEN = secrets.token_hex(32)
 """One for the life of the process: Ray keeps the first that it sees."""
 
+_ADDRESS_VARIABLE = "AUTOPRUNE_RAY_ADDRESS"
+"""Set for jobs of a cluster, and by scripts that start one: a search is then resumed anywhere as it is recorded."""
+
 _QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -44,7 +47,7 @@ def connected(config: RayExecutorConfig) -> Iterator[str]:
     """A Ray connection for the length of the block; yields a scratch folder that goes away with it.
 
     A connection that the process already has is used as it is and stays open. Without one, ``config.address`` is
-    joined, or a local cluster is started.
+    joined (without one, that of ``$AUTOPRUNE_RAY_ADDRESS``, which no record keeps), or a local cluster is started.
 
     Raises ConfigError when the cluster at ``config.address`` cannot be joined.
     """
@@ -53,11 +56,12 @@ def connected(config: RayExecutorConfig) -> Iterator[str]:
         stack.enter_context(_silence())
         folder = stack.enter_context(scratch_folder())
         if not ray.is_initialized():
-            if config.address is None:
+            address = config.address or os.environ.get(_ADDRESS_VARIABLE)
+            if address is None:
                 stack.enter_context(_environment(_local_token()))
             stack.callback(ray.shutdown)
             with _own_sigterm():
-                _join(config.address) if config.address else _start(folder)
+                _join(address) if address else _start(folder)
         yield folder
 
 

@@ -44,6 +44,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "testing": {*BASE, "protocols", "config", "space", "cost", "controllers", "store", "pruning"},
     # measures every part, and is called by the command line alone
     "bench": {*TORCH_LINE, "training", "evaluators", "driver", "store", "executors", "analysis", "api"},
+    # jobs of a Ray cluster, over HTTP: nothing of Ray is needed where they are submitted
+    "cluster": {*BASE, "config"},
     # scripts run against a server as they run against the library
     "client": {*BASE, "api", "config", "analysis"},
     "service": {*BASE, "api", "config", "analysis"},
@@ -74,7 +76,7 @@ ONLY_IN = {
     "fastapi": ("service/",),
     "starlette": ("service/",),
     "uvicorn": ("service/",),
-    "httpx": ("client/",),
+    "httpx": ("client/", "cluster/"),
 }
 NO_TORCH = (
     "errors.py",
@@ -96,6 +98,7 @@ NO_TORCH = (
     "controllers/",
     "service/",
     "client/",
+    "cluster/",
 )
 
 
