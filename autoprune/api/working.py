@@ -1,13 +1,10 @@
-"""A worker: takes launches from the queue of a store and runs each in a process of its own, its driver."""
+"""A worker: takes launches from the queue of a store and has each run by a driver, a process or a job of a cluster."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
-import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -15,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from autoprune.api.drivers import Drivers, End, ProcessDrivers
 from autoprune.api.launches import log_file
 from autoprune.api.stores import open_at, store_url
-from autoprune.errors import Conflict, NotFound, StoreError
+from autoprune.errors import ConfigError, Conflict, NotFound, ServiceError, StoreError
 from autoprune.types import LaunchState, SearchState
 
 if TYPE_CHECKING:
@@ -34,6 +32,8 @@ _ATTEMPTS = 3
 """Drivers that are started for one launch before it is given up, when they are killed."""
 _PATIENCE = 45.0
 """Seconds between asking a driver to end (Ctrl-C) and ending it."""
+_PAUSE = 5.0
+"""Seconds without new claims after a cluster did not take a launch."""
 _INTERRUPTED = 130
 _TAIL_BYTES = 8192
 
@@ -44,19 +44,25 @@ class _Driven:
 
     claim: Claim
     driver: str
-    process: subprocess.Popen[bytes] | None
-    """None: started by an earlier worker, and adopted."""
+    drivers: Drivers
     renewed: float
     stop_sent: float | None = None
     wanted: bool = False
     """Somebody asked for its end."""
 
+    def end(self, store: Store) -> End | None:
+        return self.drivers.end(self.driver, self.claim.launch, store)
+
 
 class Worker:
     """Runs launches, at most ``parallel`` at once. Used from one thread; ``stop`` from any.
 
-    When a worker is killed, its drivers go on, and the next worker on this machine adopts them. A worker that ends in
-    good order interrupts its drivers and puts their launches back: the next worker goes on with them.
+    Drivers are processes of this machine, or jobs of the Ray cluster whose job server is at ``ray_address``.
+    When a worker is killed, its drivers go on, and the next worker on this machine (for jobs: anywhere) adopts them. A
+    worker that ends in good order interrupts its processes and puts their launches back: the next worker goes on with
+    them. Jobs it leaves running.
+
+    Raises ConfigError for an address that is none.
     """
 
     def __init__(
@@ -66,17 +72,22 @@ class Worker:
         parallel: int = 1,
         say: Callable[[str], None] = lambda text: None,
         command: Sequence[str] = (),
+        ray_address: str | None = None,
     ) -> None:
+        from autoprune.api.ray_drivers import RayJobDrivers
         from autoprune.store import new_owner
 
-        self._command = tuple(command) or (sys.executable, "-m", "autoprune", "drive")
-        """Starts a driver, with the launch's number and ``--store URL`` behind it."""
         self._url = store_url(store)
+        self._drivers: list[Drivers] = [ProcessDrivers(self._url, command)]
+        """New launches go to the first; the others adopt."""
+        if ray_address is not None:
+            self._drivers.insert(0, RayJobDrivers(self._url, ray_address))
         self._parallel = parallel
         self._say = say
         self._owner = new_owner()
         self._driven: list[_Driven] = []
         self._stopping = threading.Event()
+        self._no_claims_before = 0.0
         self._opened: Store | None = None
 
     def stop(self) -> None:
@@ -88,7 +99,7 @@ class Worker:
         try:
             while not self._stopping.is_set():
                 self._safely(self.step)
-                if until_idle and not self._driven:
+                if until_idle and not self._driven and time.monotonic() >= self._no_claims_before:
                     return
                 self._stopping.wait(_STEP_SECONDS)
         finally:
@@ -125,94 +136,92 @@ class Worker:
             except Conflict as error:
                 _log.warning("%s", error)  # another worker looks after this driver now
                 self._driven.remove(driven)
-        while len(self._driven) < self._parallel:
+        while len(self._driven) < self._parallel and time.monotonic() >= self._no_claims_before:
             claim = self._queue.claim(self._owner, _LEASE_SECONDS)
             if claim is None:
                 return
-            self._take(claim)
+            try:
+                self._take(claim)
+            except Conflict as error:
+                _log.warning("%s", error)
 
     # --- beginning -----------------------------------------------------------------------------------------------
 
     def _take(self, claim: Claim) -> None:
         launch = claim.launch
-        if launch.state is LaunchState.RUNNING and launch.driver and self._lives(launch.driver, launch.search):
-            self._say(f"launch {launch.id}: adopted the driver of {launch.search!r}.")
-            self._driven.append(_Driven(claim, launch.driver, None, time.monotonic()))
-            return
+        if launch.state is LaunchState.RUNNING and launch.driver:
+            owner = next(drivers for drivers in self._drivers if drivers.owns(launch.driver))
+            driven = _Driven(claim, launch.driver, owner, time.monotonic())
+            end = driven.end(self._store)
+            if end is None:
+                self._say(f"launch {launch.id}: adopted the driver of {launch.search!r}.")
+                return self._driven.append(driven)
+            if end.code is not None or end.refused:  # a job that ended while nobody looked
+                return self._ended(driven, end)
         if launch.stopping:
-            self._queue.finish(claim, LaunchState.STOPPED, "stopped on request.")
-            return
+            return self._queue.finish(claim, LaunchState.STOPPED, "stopped on request.")
         if launch.attempts >= _ATTEMPTS:
-            self._queue.finish(claim, LaunchState.FAILED, f"its driver was killed {launch.attempts} times.")
-            return
-        self._start(claim)
+            said = f"its driver was killed {launch.attempts} times."
+            return self._queue.finish(claim, LaunchState.FAILED, said)
+        return self._start(claim)
 
     def _start(self, claim: Claim) -> None:
-        from autoprune.store import new_owner
-
-        launch = claim.launch
-        log = log_file(launch.id, store=self._url)
+        launch, drivers = claim.launch, self._drivers[0]
         try:
-            log.parent.mkdir(parents=True, exist_ok=True)
-            with log.open("ab") as file:
-                command = [*self._command, str(launch.id), "--store", self._url]
-                process = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
-                )
-        except OSError as error:
-            self._queue.finish(claim, LaunchState.FAILED, f"its driver cannot be started: {error.strerror}.")
+            driver = drivers.start(launch)
+        except ConfigError as error:
+            self._queue.finish(claim, LaunchState.FAILED, str(error))
             return
-        driven = _Driven(claim, new_owner(process.pid), process, time.monotonic())
+        except ServiceError as error:
+            self._queue.put_back(claim, f"{error.message} It is tried again.")
+            self._no_claims_before = time.monotonic() + _PAUSE
+            return
         try:
-            self._queue.started(claim, driven.driver)
+            self._queue.started(claim, driver)
         except (Conflict, StoreError):
-            _signal(driven.driver, signal.SIGKILL)
-            process.wait()
+            if not drivers.outlive:
+                drivers.kill(driver)
             raise
-        self._driven.append(driven)
-        self._say(f"launch {launch.id}: search {launch.search!r} began, process {process.pid}; its log is {log}")
-
-    def _lives(self, driver: str, search: str) -> bool:
-        """Whether the driver's process is there, or, if it was another machine's, whether anybody drives the search."""
-        from autoprune.store import leases, paging
-
-        if leases.is_here(driver):
-            return not leases.is_gone(driver)
-        return paging.activity(self._store).get(search, (0.0, False))[1]
+        self._driven.append(_Driven(claim, driver, drivers, time.monotonic()))
+        self._say(
+            f"launch {launch.id}: search {launch.search!r} began; its log is {log_file(launch.id, store=self._url)}"
+        )
 
     # --- looking after -------------------------------------------------------------------------------------------
 
     def _look_after(self, driven: _Driven) -> None:
-        code = None if driven.process is None else driven.process.poll()
-        gone = driven.process is None and not self._lives(driven.driver, driven.claim.launch.search)
-        if code is not None or gone:
+        end = driven.end(self._store)
+        if end is not None:
             self._driven.remove(driven)
-            return self._ended(driven, code)
+            return self._ended(driven, end)
         now = time.monotonic()
         if now - driven.renewed > _LEASE_SECONDS / 3:
             self._queue.renew(driven.claim)
             driven.renewed = now
         driven.wanted = driven.wanted or self._queue.get(driven.claim.launch.id).stopping
         if driven.wanted and driven.stop_sent is None:
-            _signal(driven.driver, signal.SIGINT)
+            driven.drivers.interrupt(driven.driver)
             driven.stop_sent = now
         elif driven.stop_sent is not None and now - driven.stop_sent > _PATIENCE:
-            _signal(driven.driver, signal.SIGKILL)
+            driven.drivers.kill(driven.driver)
+            driven.stop_sent = now
         return None
 
-    def _ended(self, driven: _Driven, code: int | None) -> None:
+    def _ended(self, driven: _Driven, end: End) -> None:
         launch = driven.claim.launch
-        state, message = self._outcome(driven, code)
+        state, message = self._outcome(driven, end)
         if state is LaunchState.QUEUED:
             self._queue.put_back(driven.claim, message)
         else:
             self._queue.finish(driven.claim, state, message)
         self._say(f"launch {launch.id}: {state.value}. {message}".rstrip())
 
-    def _outcome(self, driven: _Driven, code: int | None) -> tuple[LaunchState, str]:
-        """What becomes of a launch whose driver ended with ``code``; None: it was not ours to wait for."""
-        launch_id, search = driven.claim.launch.id, driven.claim.launch.search
+    def _outcome(self, driven: _Driven, end: End) -> tuple[LaunchState, str]:
+        """What becomes of a launch whose driver ended."""
+        launch_id, search, code = driven.claim.launch.id, driven.claim.launch.search, end.code
         stopped = LaunchState.STOPPED, "stopped on request." if driven.wanted else "interrupted."
+        if end.refused:
+            return LaunchState.FAILED, end.refused
         if code is None:
             found = self._state(search)
             if found is SearchState.COMPLETE:
@@ -241,42 +250,31 @@ class Worker:
     # --- ending --------------------------------------------------------------------------------------------------
 
     def _hand_over(self) -> None:
-        """Interrupt all drivers; those that somebody asked to stop are stopped, the others wait for the next worker."""
+        """Interrupt the processes; those that somebody asked to stop are stopped, the others wait for the next worker.
+
+        Jobs go on: whoever comes next adopts them.
+        """
         for driven in self._driven:
-            _signal(driven.driver, signal.SIGINT)
+            if not driven.drivers.outlive:
+                driven.drivers.interrupt(driven.driver)
         deadline = time.monotonic() + _PATIENCE
         for driven in self._driven:
-            while self._still_runs(driven):
-                if time.monotonic() > deadline:
-                    _signal(driven.driver, signal.SIGKILL)
-                time.sleep(0.05)
             with contextlib.suppress(Conflict):
+                if driven.drivers.outlive:
+                    self._queue.renew(dataclasses.replace(driven.claim, ttl_seconds=0.0))
+                    continue
+                self._wait(driven, deadline)
                 if driven.wanted:
                     self._queue.finish(driven.claim, LaunchState.STOPPED, "stopped on request.")
                 else:
                     self._queue.put_back(driven.claim, "its worker ended; the next one goes on.")
         self._driven.clear()
 
-    def _still_runs(self, driven: _Driven) -> bool:
-        from autoprune.store import leases
-
-        if driven.process is not None:
-            return driven.process.poll() is None
-        return leases.is_here(driven.driver) and not leases.is_gone(driven.driver)
-
-
-def _signal(driver: str, number: int) -> None:
-    """To a driver of this machine that lives; its whole session when it is killed, so that no trial outlives it."""
-    from autoprune.store import leases
-
-    if not leases.is_here(driver) or leases.is_gone(driver):
-        return
-    pid = int(driver.rsplit(":", 2)[1])
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        if number == signal.SIGKILL:
-            os.killpg(pid, number)
-        else:
-            os.kill(pid, number)
+    def _wait(self, driven: _Driven, deadline: float) -> None:
+        while driven.drivers.may_live(driven.driver):
+            if time.monotonic() > deadline:
+                driven.drivers.kill(driven.driver)
+            time.sleep(0.05)
 
 
 def _last_words(log: Path) -> str:

@@ -13,6 +13,7 @@ __all__ = [
     "FormatOption",
     "QualityOption",
     "QuietOption",
+    "RayAddressOption",
     "SearchName",
     "StoreOption",
     "WhereOption",
@@ -45,6 +46,15 @@ WhereOption = Annotated[
         "--where",
         metavar="BUDGET",
         help="A budget such as 'macs <= 0.5 * baseline' or 'params <= 200k'; may be given several times.",
+        show_default=False,
+    ),
+]
+RayAddressOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ray-address",
+        metavar="URL",
+        help="Run searches as jobs of the Ray cluster with this job server, such as http://head:8265.",
         show_default=False,
     ),
 ]

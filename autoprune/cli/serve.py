@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from autoprune.cli.options import StoreOption
+from autoprune.cli.options import RayAddressOption, StoreOption
 
 __all__ = ["register"]
 
@@ -15,6 +15,7 @@ Examples:
   autoprune serve
   autoprune serve --store sqlite:///results/autoprune.db --data-root /data
   autoprune serve --host 0.0.0.0 --token-file tokens.txt
+  autoprune serve --ray-address http://head:8265 --store sqlite:////shared/autoprune.db
 """
 
 
@@ -60,6 +61,7 @@ def serve(
     parallel: Annotated[
         int, typer.Option("--parallel", min=0, help="Searches that run at once; 0: leave them to 'autoprune worker'.")
     ] = 1,
+    ray_address: RayAddressOption = None,
     output: Annotated[
         str, typer.Option("--output", metavar="DIR", help="Where launched searches leave their reports.")
     ] = "results",
@@ -81,4 +83,5 @@ def serve(
         allowed_hosts=allow_host or (),
         parallel=parallel,
         output=output,
+        ray_address=ray_address,
     )

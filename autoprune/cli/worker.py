@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from autoprune.cli.failures import Interrupted
-from autoprune.cli.options import Format, QuietOption, StoreOption
+from autoprune.cli.options import Format, QuietOption, RayAddressOption, StoreOption
 from autoprune.cli.output import message
 
 __all__ = ["register"]
@@ -27,6 +27,7 @@ def register(app: typer.Typer) -> None:
 
 def worker(
     parallel: Annotated[int, typer.Option("--parallel", min=1, help="Searches that run at once.")] = 1,
+    ray_address: RayAddressOption = None,
     until_idle: Annotated[bool, typer.Option("--until-idle", help="End when nothing waits and nothing runs.")] = False,
     store: StoreOption = None,
     quiet: QuietOption = False,
@@ -34,11 +35,11 @@ def worker(
     """Run the searches that wait in a store's queue.
 
     As 'autoprune serve' does itself. Each runs in a process of its own. Ctrl-C interrupts them; the next worker, or
-    server, goes on with them.
+    server, goes on with them. Jobs of a cluster go on without a worker, and the next one looks after them.
     """
     from autoprune.api.working import Worker
 
-    made = Worker(store, parallel=parallel, say=lambda text: message(text, quiet=quiet))
+    made = Worker(store, parallel=parallel, say=lambda text: message(text, quiet=quiet), ray_address=ray_address)
     signal.signal(signal.SIGTERM, lambda number, frame: made.stop())
     try:
         made.run(until_idle=until_idle)

@@ -73,7 +73,7 @@ def _working(settings: Settings) -> Iterator[None]:
     if not settings.parallel:
         yield
         return
-    worker = Worker(settings.store, parallel=settings.parallel, say=_log.warning)
+    worker = Worker(settings.store, parallel=settings.parallel, say=_log.warning, ray_address=settings.ray_address)
     thread = threading.Thread(target=worker.run, name="worker")
     thread.start()
     try:

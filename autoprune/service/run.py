@@ -5,22 +5,26 @@ from __future__ import annotations
 import logging
 import socket
 import sys
-import threading
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import uvicorn
+from fastapi import FastAPI
 
 from autoprune.api.stores import open_at, store_url
 from autoprune.errors import ConfigError
 from autoprune.service.app import create_app
+from autoprune.service.connections import Connection, Waiting
+from autoprune.service.context import Context
 from autoprune.service.settings import Settings
 from autoprune.service.tokens import Tokens, load_tokens, make_token_file
 
-__all__ = ["listen", "run"]
+__all__ = ["Server", "listen", "run"]
 
-_CONNECTIONS = 256
+_SWITCH_SECONDS = 0.0005
 
 
 def run(
@@ -34,6 +38,7 @@ def run(
     allowed_hosts: Sequence[str],
     parallel: int,
     output: str,
+    ray_address: str | None = None,
 ) -> None:
     """Serve until Ctrl-C or SIGTERM.
 
@@ -51,34 +56,43 @@ def run(
         allow_code=allow_code,
         allowed_hosts=tuple(allowed_hosts),
         parallel=parallel,
+        ray_address=ray_address,
     )
     open_at(url).close()  # made where there is none; a newer one is refused now
     listening = listen(host, port)
     _welcome(settings, listening, token_file)
-    app = create_app(settings)
-    config = uvicorn.Config(
-        app,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        limit_concurrency=_CONNECTIONS,
-        timeout_keep_alive=15,
-        timeout_graceful_shutdown=5,
-        h11_max_incomplete_event_size=64 * 1024,
-        ws="none",
-        proxy_headers=False,
-    )
-    _Server(config, app.state.context.closing).run(sockets=[listening])
+    Server(create_app(settings)).run(sockets=[listening])
 
 
-class _Server(uvicorn.Server):
-    """Ends event streams when it is asked to end, instead of waiting for their clients."""
+class Server(uvicorn.Server):
+    """Serves an application of :func:`create_app`, as ``autoprune serve`` does."""
 
-    def __init__(self, config: uvicorn.Config, closing: threading.Event) -> None:
-        super().__init__(config)
-        self._closing = closing
+    def __init__(self, app: FastAPI, **changes: Any) -> None:
+        """``changes``: other settings of uvicorn."""
+        context: Context = app.state.context
+        limits = context.settings.limits
+        settings: dict[str, Any] = {
+            "http": partial(Connection, Waiting(limits)),
+            "limit_concurrency": limits.connections,
+            "log_level": "warning",
+            "access_log": False,
+            "server_header": False,
+            "timeout_keep_alive": 15,
+            "timeout_graceful_shutdown": 5,
+            "h11_max_incomplete_event_size": 64 * 1024,
+            "ws": "none",
+            "proxy_headers": False,
+        }
+        super().__init__(uvicorn.Config(app, **{**settings, **changes}))
+        self._closing = context.closing
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        # A thread that computes hands over after 5 ms by default, and an answer changes threads ten times.
+        sys.setswitchinterval(_SWITCH_SECONDS)
+        super().run(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        # Event streams end when the server is asked to end, instead of waiting for their clients.
         self._closing.set()
         super().handle_exit(sig, frame)
 
@@ -119,6 +133,8 @@ def _welcome(settings: Settings, listening: socket.socket, token_file: str | Non
     _say(f"autoprune serves {settings.store} at http://{host}:{listening.getsockname()[1]}/ (Ctrl-C ends it)")
     if token_file is not None:
         _say(f"a token of {token_file} is asked for.")
+    if settings.ray_address is not None and settings.parallel:
+        _say(f"searches run as jobs of the cluster at {settings.ray_address}, which must see this store and data.")
     if settings.allow_code:
         _say("warning: --allow-code lets everyone who may launch run code on this machine.")
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s", stream=sys.stderr)

@@ -20,6 +20,16 @@ class Limits:
     body_bytes: int = 512 * 1024
     body_seconds: float = 20.0
     """A body that takes longer is refused with 408."""
+    bodies: int = 64
+    """Bodies that are being read at once; beyond, the one that takes longest is refused with 408."""
+    head_seconds: float = 10.0
+    """A connection that has not sent the whole head of a request by then is closed."""
+    waiting: int = 128
+    """Connections without a request; beyond, the oldest one of the client that has most of them is closed."""
+    stalled_seconds: float = 30.0
+    """A client that takes less than 16 kB of its answer in that time is cut off."""
+    connections: int = 512
+    """Beyond, requests are answered with 503."""
     requests_per_second: float = 200.0
     burst: int = 1000
     launches_per_minute: float = 30.0
@@ -48,6 +58,8 @@ class Settings:
     """Names by which clients reach this server, beyond its own."""
     parallel: int = 1
     """Searches that run at once; 0: none here, workers on other machines take them."""
+    ray_address: str | None = None
+    """The job server of a Ray cluster that runs them; None: processes of this machine do."""
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
