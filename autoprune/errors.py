@@ -18,6 +18,7 @@ Every message says what, got, expected; ``hint`` says the next step.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -34,6 +35,7 @@ __all__ = [
     "StoreError",
     "UndefinedScore",
     "did_you_mean",
+    "without_password",
 ]
 
 
@@ -118,3 +120,16 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     if near:
         return "Did you mean " + " or ".join(repr(item) for item in near) + "?"
     return f"Known: {', '.join(names)}." if names else "None are known."
+
+
+_IN_URL = re.compile(r"(?P<before>[\w+.-]+://[^\s:/@'\"]*:)[^\s'\"]*(?=@)")
+_IN_QUERY = re.compile(r"(?P<before>(?:[?&]|\b)(?:ssl)?password=)[^&\s'\"]+", re.IGNORECASE)
+
+
+def without_password(text: str) -> str:
+    """The text with ``***`` for every password of a URL in it.
+
+    >>> without_password("no store at postgresql://me:se/cr@t@host:5432/db?password=secret.")
+    'no store at postgresql://me:***@host:5432/db?password=***'
+    """
+    return _IN_QUERY.sub(r"\g<before>***", _IN_URL.sub(r"\g<before>***", text))

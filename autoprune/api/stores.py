@@ -27,7 +27,10 @@ def open_at(url: str, *, read_only: bool = False) -> Store:
 
 
 def store_file(url: str) -> Path:
-    """The file of a store. Raises ConfigError for a URL that is none."""
-    from autoprune.store.connect import sqlite_path
+    """The file of a store, or for a server the name beside which logs and exports lie: ``results/HOST-DATABASE.db``.
 
-    return sqlite_path(url)
+    Raises ConfigError for a URL that is none.
+    """
+    from autoprune.store.urls import local_file
+
+    return local_file(url)

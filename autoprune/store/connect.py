@@ -2,151 +2,101 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import quote
+from typing import TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, select
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
-from sqlalchemy.pool import QueuePool
+from sqlalchemy import Engine
 
-from autoprune.errors import ConfigError, NotFound, StoreError
-from autoprune.store import tables
-from autoprune.store.faults import os_fault, told_to_people
+from autoprune.errors import NotFound, StoreError
+from autoprune.store import postgres, schema, sqlite, urls
+from autoprune.store.faults import os_fault, passes, told_to_people
+from autoprune.store.patience import OPENING_SECONDS, Waiting
 from autoprune.store.store import Store
+from autoprune.store.urls import sqlite_path
 
 __all__ = ["open_store", "sqlite_path"]
 
-BUSY_SECONDS = 30.0
-"""How long a statement waits for another process's lock."""
-
-_HINT = "Write for example sqlite:///results/autoprune.db (a fourth slash for an absolute path)."
+T = TypeVar("T")
+Engines = tuple[Engine, Engine]
 
 
-def open_store(url: str, *, read_only: bool = False) -> Store:
-    """Open (and, unless ``read_only``, create) the store at ``sqlite:///path``.
+def open_store(url: str, *, read_only: bool = False, patience: float | None = None) -> Store:
+    """Open (and, unless ``read_only``, create or bring up to date) a store.
+
+    ``url``: ``sqlite:///path``, or ``postgresql://user:password@host:port/database`` (needs the extra ``postgres``).
+    ``patience``: seconds for which a call is repeated while the database does not answer, see ``patience.py``.
 
     Raises ConfigError for a URL that is no store, NotFound when there is nothing to read, and StoreError when the
-    file or its folder refuse: no permission, damaged, disk full, or written by a newer autoprune.
+    database refuses: no permission, damaged, disk full, not reached, or written by a newer autoprune.
     """
+    if urls.is_server(url):
+        return _open_server(url, read_only, patience)
     path = sqlite_path(url)
     if read_only:
-        engine, version = _open_reading(path)
-        return Store(engine, str(path), read_only=True, has_packs=version >= 2)
+        engines, found = _open_reading(path)
+        return Store(engines, str(path), read_only=True, tables=found.tables, patience=patience)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise os_fault(str(path), error) from error
-    engine = _engine(lambda: _connect(path, "rwc"))
-    with told_to_people(str(path)), engine.connect().execution_options(write=True) as connection, connection.begin():
-        _bring_up_to_date(connection, str(path))
-    return Store(engine, str(path))
+    engines = sqlite.engines_of(path, "rwc")
+    _opened(engines, lambda: schema.bring_up_to_date(engines, str(path), path))
+    return Store(engines, str(path), patience=patience)
 
 
-def sqlite_path(url: str) -> Path:
-    """The file that the URL of a store names. Raises ConfigError for one that is no store."""
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        raise ConfigError(f"store {url!r} is not a URL: expected sqlite:///PATH.", _HINT) from None
-    if parsed.drivername not in ("sqlite", "sqlite+pysqlite"):
-        shown = parsed.render_as_string(hide_password=True)
-        raise ConfigError(f"store {shown!r}: scheme {parsed.drivername!r} is not supported, only sqlite is.", _HINT)
-    if not parsed.database or parsed.database == ":memory:" or parsed.host:
-        raise ConfigError(f"store {url!r} names no file: a search must outlive its process.", _HINT)
-    if parsed.query:
-        raise ConfigError(f"store {url!r}: options after '?' are not supported.", _HINT)
-    return Path(parsed.database).expanduser()
+def _open_server(url: str, read_only: bool, patience: float | None) -> Store:
+    where = urls.shown(url)
+    engines = postgres.engines_of(urls.parsed(url))
+    clock = postgres.ServerClock(engines[0])
+
+    def ready() -> frozenset[str]:
+        with told_to_people(where):
+            clock()
+        if read_only:
+            return schema.look(engines[0], where).tables
+        schema.bring_up_to_date(engines, where, None)
+        return schema.ALL_TABLES
+
+    tables = _opened(engines, ready)
+    return Store(engines, where, read_only=read_only, tables=tables, clock=clock, patience=patience)
 
 
-def _open_reading(path: Path) -> tuple[Engine, int]:
-    """The engine, and the store's version.
+def _opened(engines: Engines, act: Callable[[], T]) -> T:
+    """What ``act`` returns, which is repeated for a moment; connections are closed when it fails."""
+    waiting = Waiting(OPENING_SECONDS)
+    while True:
+        try:
+            return act()
+        except StoreError as error:
+            if not passes(error):
+                engines[0].dispose()
+                raise
+            try:
+                waiting.before_repeating(error)
+            except StoreError:
+                engines[0].dispose()
+                raise
+        except BaseException:
+            engines[0].dispose()
+            raise
+
+
+def _open_reading(path: Path) -> tuple[Engines, schema.Found]:
+    """The engines, and what the file holds.
 
     A database in WAL mode needs two files beside it; where they cannot be made, it is read as it lies.
     """
     if not path.exists():
         raise NotFound(f"no store at {str(path)!r}.", "Run 'autoprune search' first, or pass --store sqlite:///PATH.")
     try:
-        return _reading_engine(path, "ro")
+        return _reading(path, "ro")
     except StoreError as error:
         if not any(sign in str(error.__cause__) for sign in ("readonly database", "unable to open")):
             raise
-    return _reading_engine(path, "ro&immutable=1")
+    return _reading(path, "ro&immutable=1")
 
 
-def _reading_engine(path: Path, mode: str) -> tuple[Engine, int]:
-    engine = _engine(lambda: _connect(path, mode))
-    try:
-        with told_to_people(str(path)), engine.connect() as connection, connection.begin():
-            version = _check_version(connection, str(path), oldest=tables.OLDEST_READABLE)
-    except StoreError:
-        engine.dispose()
-        raise
-    return engine, version
-
-
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(
-        f"file:{quote(str(path.absolute()))}?mode={mode}",
-        uri=True,
-        timeout=BUSY_SECONDS,
-        isolation_level=None,  # transactions are begun below, as IMMEDIATE where they will write
-        check_same_thread=False,
-    )
-    try:
-        connection.execute("PRAGMA foreign_keys=ON")
-        if mode == "rwc":
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=NORMAL")
-    except sqlite3.Error:
-        connection.close()
-        raise
-    return connection
-
-
-def _engine(connect: Callable[[], sqlite3.Connection]) -> Engine:
-    engine = create_engine("sqlite://", creator=connect, poolclass=QueuePool)
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        # A deferred transaction that turns into a writer fails at once when another writer came first; an immediate
-        # one waits for its turn.
-        writing = connection.get_execution_options().get("write", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
-
-    return engine
-
-
-def _bring_up_to_date(connection: Connection, where: str) -> None:
-    found = inspect(connection).get_table_names()
-    if not found:
-        tables.metadata.create_all(connection)
-        connection.execute(tables.schema_version.insert().values(version=tables.SCHEMA_VERSION))
-        return
-    version = _check_version(connection, where, oldest=0)
-    while version < tables.SCHEMA_VERSION:
-        tables.MIGRATIONS[version](connection)
-        version += 1
-        connection.execute(tables.schema_version.update().values(version=version))
-
-
-def _check_version(connection: Connection, where: str, oldest: int) -> int:
-    """The store's version. Raises StoreError when it is no store of ours, newer, or older than ``oldest``."""
-    found = inspect(connection).get_table_names()
-    if "schema_version" not in found:
-        named = f"it has the tables {', '.join(found[:4])}" if found else "it is empty"
-        raise StoreError(f"store {where!r} is not an autoprune store: {named}.", "Pass another file with --store.")
-    version = int(connection.execute(select(tables.schema_version.c.version)).scalar_one())
-    if version > tables.SCHEMA_VERSION:
-        raise StoreError(
-            f"store {where!r} has schema version {version}; this autoprune reads up to {tables.SCHEMA_VERSION}.",
-            "It was written by a newer autoprune: upgrade, or pass another --store.",
-        )
-    if version < oldest:
-        raise StoreError(
-            f"store {where!r} has schema version {version}; this autoprune reads {oldest} and newer.",
-            "Open it once for writing (any 'autoprune search' on it) to bring it up to date.",
-        )
-    return version
+def _reading(path: Path, mode: str) -> tuple[Engines, schema.Found]:
+    engines = sqlite.engines_of(path, mode)
+    return engines, _opened(engines, lambda: schema.look(engines[0], str(path)))

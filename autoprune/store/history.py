@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import overload
 
 import numpy as np
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from autoprune.store import queries
 from autoprune.store.store import Store
@@ -69,12 +69,17 @@ class History(Sequence[Trial]):
 def _columns(store: Store, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Numbers (N,) int64, ascending; when each finished, (N,) float64, 0 where that is unknown; (N,) bool: it runs."""
     columns: list[list[np.ndarray]] = [[np.empty(0, np.int64)], [np.empty(0)], [np.empty(0, bool)]]
-    with store._reading() as connection:
+
+    def work(connection: Connection) -> None:
+        for column in columns:
+            del column[1:]
         search_id = queries.search_row(connection, name).id
         query = select(trials.c.number, trials.c.finished_at, trials.c.state).where(trials.c.search_id == search_id)
         for rows in connection.execute(query.order_by(trials.c.number)).partitions(_ROWS):
             columns[0].append(np.array([row[0] for row in rows], np.int64))
             columns[1].append(np.array([row[1] or 0.0 for row in rows]))
             columns[2].append(np.array([row[2] == TrialState.RUNNING.value for row in rows]))
+
+    store.read(work)
     numbers, times, running = (np.concatenate(parts) for parts in columns)
     return numbers, times, running

@@ -1,7 +1,4 @@
-"""Models that a paper's procedure made for a search's space, to be seen beside its front: never trials of it.
-
-The table comes with the first of them, so stores from before there were any need no migration.
-"""
+"""Models that a paper's procedure made for a search's space, to be seen beside its front: never trials of it."""
 
 from __future__ import annotations
 
@@ -10,24 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, Float, MetaData, String, Table, Text, inspect, select
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import Connection, select
 
+from autoprune.store.dialects import insert
 from autoprune.store.store import Store
+from autoprune.store.tables import preset_points
 
 __all__ = ["PresetPoint", "read_points", "save_point"]
-
-_points = Table(
-    "preset_points",
-    MetaData(),
-    Column("search", String(100), primary_key=True),
-    Column("digest", String(24), primary_key=True),
-    Column("label", String(100), nullable=False),
-    Column("content", Text, nullable=False),
-    Column("widths", Text, nullable=False),
-    Column("metrics", Text, nullable=False),
-    Column("finished_at", Float, nullable=False),
-)
 
 
 @dataclass(frozen=True)
@@ -55,18 +41,17 @@ def save_point(store: Store, search: str, point: PresetPoint) -> None:
         "metrics": json.dumps(dict(point.metrics), allow_nan=False),
         "finished_at": store.now(),
     }
-    with store._writing() as connection:
-        _points.create(connection, checkfirst=True)
-        connection.execute(insert(_points).on_conflict_do_nothing(), row)
+    store.write(lambda connection: connection.execute(insert(connection, preset_points).on_conflict_do_nothing(), row))
 
 
 def read_points(store: Store, search: str) -> list[PresetPoint]:
     """Those of a search, in the order in which they were made."""
-    with store._reading() as connection:
-        if not inspect(connection).has_table(_points.name):
-            return []
-        query = select(_points).where(_points.c.search == search).order_by(_points.c.finished_at)
+    query = select(preset_points).where(preset_points.c.search == search).order_by(preset_points.c.finished_at)
+
+    def work(connection: Connection) -> list[PresetPoint]:
         return [
             PresetPoint(row.digest, row.label, *map(json.loads, (row.content, row.widths, row.metrics)))
             for row in connection.execute(query)
         ]
+
+    return store.read(work) if store.has(preset_points.name) else []

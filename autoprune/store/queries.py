@@ -31,9 +31,13 @@ _CHUNK = 500
 """Numbers in one IN list."""
 
 
-def search_row(connection: Connection, name: str) -> Row[Any]:
-    """All columns of one search. Raises NotFound with the nearest names."""
-    row = connection.execute(select(searches).where(searches.c.name == name)).one_or_none()
+def search_row(connection: Connection, name: str, *, lock: bool = False) -> Row[Any]:
+    """All columns of one search; with ``lock``, nobody else writes it until the transaction ends.
+
+    Raises NotFound with the nearest names.
+    """
+    query = select(searches).where(searches.c.name == name)
+    row = connection.execute(query.with_for_update() if lock else query).one_or_none()
     if row is None:
         known = connection.execute(select(searches.c.name)).scalars().all()
         raise NotFound(f"no search named {name!r} in this store.", did_you_mean(name, known))

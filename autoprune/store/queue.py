@@ -2,7 +2,6 @@
 
 A worker claims a launch, starts a driver for it and renews the claim. A claim that ran out, or whose worker no longer
 lives, goes to the next worker, with the driver's process in it: that may live on, since it needs no worker.
-The table comes with the first launch, so stores from before there were any need no migration.
 """
 
 from __future__ import annotations
@@ -12,52 +11,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import (
-    Boolean,
-    Column,
-    Connection,
-    Float,
-    Index,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    Text,
-    inspect,
-    or_,
-    select,
-    update,
-)
+from sqlalchemy import ColumnElement, Connection, or_, select, update
 from sqlalchemy.engine import Row
 
 from autoprune.errors import Conflict, NotFound
+from autoprune.store.dialects import lock
 from autoprune.store.leases import is_gone
 from autoprune.store.store import Store
+from autoprune.store.tables import launches
 from autoprune.types import Launch, LaunchState
 
 __all__ = ["Claim", "LaunchQueue"]
-
-launches = Table(
-    "launches",
-    MetaData(),
-    Column("id", Integer, primary_key=True),
-    Column("search", String(100), nullable=False, index=True),
-    Column("config", Text, nullable=False),
-    Column("state", String(20), nullable=False),
-    Column("message", Text, nullable=False, default=""),
-    Column("created_at", Float, nullable=False),
-    Column("started_at", Float),
-    Column("finished_at", Float),
-    Column("stopping", Boolean, nullable=False, default=False),
-    Column("attempts", Integer, nullable=False, default=0),
-    Column("driver", String(200), nullable=False, default=""),
-    # The claim; ``epoch`` rises with every one, and every write of a worker names its own.
-    Column("owner", String(200)),
-    Column("epoch", Integer, nullable=False, default=0),
-    Column("lease_until", Float, nullable=False, default=0.0),
-    Index("launches_by_state", "state", "id"),
-    sqlite_autoincrement=True,  # the number of a launch that was deleted never comes back: logs are named by it
-)
 
 _OPEN = (LaunchState.QUEUED.value, LaunchState.RUNNING.value)
 
@@ -87,10 +51,9 @@ class LaunchQueue:
             "state": LaunchState.QUEUED.value,
             "created_at": self._store.now(),
         }
-        with self._store._writing() as connection:
-            launches.create(connection, checkfirst=True)
-            for index in launches.indexes:
-                index.create(connection, checkfirst=True)
+
+        def work(connection: Connection) -> Launch:
+            lock(connection, launches.name)
             same = select(launches.c.id, launches.c.state).where(
                 launches.c.search == search, launches.c.state.in_(_OPEN)
             )
@@ -99,56 +62,87 @@ class LaunchQueue:
             made = connection.execute(launches.insert().values(**row)).inserted_primary_key
             return _launch(_row(connection, int(made[0]) if made else -1))
 
+        def again(connection: Connection) -> Launch | None:
+            lock(connection, launches.name)
+            same = [launches.c[name] == row[name] for name in ("search", "config", "created_at")]
+            found = connection.execute(select(launches).where(*same)).first()
+            return None if found is None else _launch(found)
+
+        return self._store.write(work, again=again)
+
     def get(self, launch_id: int) -> Launch:
         """One launch. Raises NotFound."""
-        with self._store._reading() as connection:
-            return _launch(_row(connection, launch_id))
+        if not self._store.has(launches.name):
+            raise _unknown(launch_id)
+        return self._store.read(lambda connection: _launch(_row(connection, launch_id)))
 
     def all(self, search: str | None = None, limit: int | None = None) -> list[Launch]:
         """The launches, or those of one search, the youngest first."""
         query = select(launches).order_by(launches.c.id.desc()).limit(limit)
         if search is not None:
             query = query.where(launches.c.search == search)
-        with self._store._reading() as connection:
-            return [_launch(row) for row in connection.execute(query)] if _exists(connection) else []
+        if not self._store.has(launches.name):
+            return []
+        return self._store.read(lambda connection: [_launch(row) for row in connection.execute(query)])
 
     def position(self, launch_id: int) -> int | None:
         """1 for the next one of the queue; None when it does not wait."""
-        with self._store._reading() as connection:
-            if not _exists(connection):
-                return None
-            query = select(launches.c.id).where(launches.c.state == LaunchState.QUEUED.value).order_by(launches.c.id)
-            waiting = list(connection.execute(query).scalars())
+        if not self._store.has(launches.name):
+            return None
+        query = select(launches.c.id).where(launches.c.state == LaunchState.QUEUED.value).order_by(launches.c.id)
+        waiting = self._store.read(lambda connection: list(connection.execute(query).scalars()))
         return waiting.index(launch_id) + 1 if launch_id in waiting else None
 
     def stop(self, launch_id: int) -> Launch:
         """Ask for its end: at once when it waits, else by its worker. Raises Conflict when it has ended."""
-        with self._store._writing() as connection:
+        now = self._store.now()
+
+        def work(connection: Connection) -> Launch:
+            lock(connection, launches.name)
             row = _row(connection, launch_id)
             if row.state not in _OPEN:
                 raise Conflict(f"launch {launch_id} has ended already: it is {row.state}.")
             values: dict[str, Any] = {"stopping": True}
             if row.state == LaunchState.QUEUED.value:
-                values = _ending(LaunchState.STOPPED, "stopped before it began.", self._store.now())
+                values = _ending(LaunchState.STOPPED, "stopped before it began.", now)
             connection.execute(update(launches).where(launches.c.id == launch_id).values(**values))
             return _launch(_row(connection, launch_id))
+
+        def again(connection: Connection) -> Launch | None:
+            lock(connection, launches.name)
+            row = _row(connection, launch_id)
+            return _launch(row) if row.state == LaunchState.STOPPED.value and row.finished_at == now else None
+
+        return self._store.write(work, again=again)
 
     # --- workers -------------------------------------------------------------------------------------------------
 
     def claim(self, owner: str, ttl_seconds: float, *, waiting: bool = True) -> Claim | None:
         """The first launch whose worker is gone, else the first that waits (if ``waiting``); None: nothing to do."""
         now = self._store.now()
-        with self._store._reading() as connection:
-            # Looking first keeps an idle worker from locking the file.
-            if not _exists(connection) or _next(connection, now, waiting) is None:
-                return None
-        with self._store._writing() as connection:
+        if not self._store.has(launches.name):
+            return None
+        # Looking first keeps an idle worker from locking the file.
+        if self._store.read(lambda connection: _next(connection, now, waiting)) is None:
+            return None
+
+        def work(connection: Connection) -> Claim | None:
+            lock(connection, launches.name)
             row = _next(connection, now, waiting)
             if row is None:
                 return None
-            values = {"owner": owner, "epoch": row.epoch + 1, "lease_until": now + ttl_seconds}
+            values = {"owner": owner, "epoch": row.epoch + 1, "lease_until": until}
             connection.execute(update(launches).where(launches.c.id == row.id).values(**values))
-        return Claim(_launch(row), owner, row.epoch + 1, ttl_seconds)
+            return Claim(_launch(row), owner, row.epoch + 1, ttl_seconds)
+
+        def again(connection: Connection) -> Claim | None:
+            lock(connection, launches.name)
+            same = select(launches).where(launches.c.owner == owner, launches.c.lease_until == until)
+            row = connection.execute(same).first()
+            return None if row is None else Claim(_launch(row), owner, row.epoch, ttl_seconds)
+
+        until = now + ttl_seconds
+        return self._store.write(work, again=again)
 
     def started(self, claim: Claim, driver: str) -> None:
         """A driver runs now. Raises Conflict when the claim was lost."""
@@ -184,29 +178,38 @@ class LaunchQueue:
         )
 
     def _write(self, claim: Claim, **values: Any) -> None:
-        ours = (launches.c.id == claim.launch.id, launches.c.epoch == claim.epoch, launches.c.owner == claim.owner)
-        with self._store._writing() as connection:
-            if connection.execute(update(launches).where(*ours).values(**values)).rowcount != 1:
+        this = (launches.c.id == claim.launch.id, launches.c.epoch == claim.epoch)
+        plain = [launches.c[name] == value for name, value in values.items() if not isinstance(value, ColumnElement)]
+
+        def work(connection: Connection) -> bool:
+            lock(connection, launches.name)
+            changed = update(launches).where(*this, launches.c.owner == claim.owner).values(**values)
+            if connection.execute(changed).rowcount != 1:
                 raise Conflict(f"launch {claim.launch.id} was taken over by another worker.")
+            return True
+
+        def again(connection: Connection) -> bool | None:
+            lock(connection, launches.name)
+            same = select(launches.c.id).where(*this, *plain)
+            return True if connection.execute(same).first() is not None else None
+
+        self._store.write(work, again=again)
 
 
 def forget(connection: Connection, search: str) -> None:
     """Remove the launches of a search that is deleted."""
-    if _exists(connection):
-        connection.execute(launches.delete().where(launches.c.search == search))
-
-
-def _exists(connection: Connection) -> bool:
-    return inspect(connection).has_table(launches.name)
+    connection.execute(launches.delete().where(launches.c.search == search))
 
 
 def _row(connection: Connection, launch_id: int) -> Row[Any]:
-    found = None
-    if _exists(connection):
-        found = connection.execute(select(launches).where(launches.c.id == launch_id)).one_or_none()
+    found = connection.execute(select(launches).where(launches.c.id == launch_id)).one_or_none()
     if found is None:
-        raise NotFound(f"there is no launch {launch_id} in this store.")
+        raise _unknown(launch_id)
     return found
+
+
+def _unknown(launch_id: int) -> NotFound:
+    return NotFound(f"there is no launch {launch_id} in this store.")
 
 
 def _next(connection: Connection, now: float, waiting: bool) -> Row[Any] | None:

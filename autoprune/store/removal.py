@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from sqlalchemy import delete, inspect
+from sqlalchemy import Connection, delete
 
-from autoprune.errors import Conflict
+from autoprune.errors import Conflict, NotFound
 from autoprune.store import leases, queries, queue
-from autoprune.store.audits import audits
 from autoprune.store.store import Store
-from autoprune.store.tables import metrics, packed_metrics, packs, searches, trials
+from autoprune.store.tables import audits, metrics, packed_metrics, packs, preset_points, searches, trials
 from autoprune.types import LaunchState
 
 __all__ = ["remove_search"]
@@ -24,14 +23,26 @@ def remove_search(store: Store, name: str) -> None:
         state = open_launches[0].state
         doing = "waits to be run" if state is LaunchState.QUEUED else "is being run"
         raise Conflict(f"search {name!r} {doing} as launch {open_launches[0].id}.", "Stop it first.")
-    with store._writing() as connection:
-        row = queries.search_row(connection, name)
-        if row.owner is not None and row.lease_until > store.now() and not leases.is_gone(row.owner):
+    now = store.now()
+
+    def work(connection: Connection) -> bool:
+        row = queries.search_row(connection, name, lock=True)
+        if row.owner is not None and row.lease_until > now and not leases.is_gone(row.owner):
             raise Conflict(f"search {name!r} is being run by {row.owner.rsplit(':', 1)[0]}.", "Stop it first.")
         for table in (packed_metrics, packs, metrics, trials):
-            if inspect(connection).has_table(table.name):
-                connection.execute(delete(table).where(table.c.search_id == row.id))
-        if inspect(connection).has_table(audits.name):
-            connection.execute(delete(audits).where(audits.c.search == name))
+            connection.execute(delete(table).where(table.c.search_id == row.id))
+        for beside in (audits, preset_points):
+            connection.execute(delete(beside).where(beside.c.search == name))
         queue.forget(connection, name)
         connection.execute(delete(searches).where(searches.c.id == row.id))
+        return True
+
+    store.write(work, again=lambda connection: _is_removed(connection, name))
+
+
+def _is_removed(connection: Connection, name: str) -> bool | None:
+    try:
+        queries.search_row(connection, name, lock=True)
+    except NotFound:
+        return True
+    return None

@@ -8,23 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Column, Connection, Float, MetaData, String, Table, delete, inspect, select, update
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import Connection, delete, select, update
 
+from autoprune.store.dialects import insert, lock
 from autoprune.store.leases import is_gone
-from autoprune.store.retrainings import retrainings
+from autoprune.store.tables import retraining_claims as claims
+from autoprune.store.tables import retrainings
 
 __all__ = ["claim_next", "drop", "release", "renew"]
 
 _CHUNK = 500
-
-claims = Table(
-    "retraining_claims",
-    MetaData(),
-    Column("digest", String(24), primary_key=True),
-    Column("owner", String(200), nullable=False),
-    Column("until", Float, nullable=False),
-)
 
 
 def claim_next(
@@ -34,7 +27,7 @@ def claim_next(
 
     Returns it (None: all are taken), those that ended, and the owner of the first that is taken (or an empty string).
     """
-    claims.create(connection, checkfirst=True)
+    lock(connection, claims.name)
     ended = _ended(connection, digests)
     taken: str = ""
     held = _held(connection, digests)
@@ -46,33 +39,29 @@ def claim_next(
             taken = taken or other
             continue
         values = {"digest": digest, "owner": owner, "until": now + ttl_seconds}
-        connection.execute(insert(claims).values(values).on_conflict_do_update(index_elements=["digest"], set_=values))
+        made = insert(connection, claims).values(values)
+        connection.execute(made.on_conflict_do_update(index_elements=["digest"], set_=values))
         return digest, ended, taken
     return None, ended, taken
 
 
 def renew(connection: Connection, owner: str, ttl_seconds: float, now: float) -> None:
     """Prolong all claims of ``owner``."""
-    if inspect(connection).has_table(claims.name):
-        connection.execute(update(claims).where(claims.c.owner == owner).values(until=now + ttl_seconds))
+    connection.execute(update(claims).where(claims.c.owner == owner).values(until=now + ttl_seconds))
 
 
 def release(connection: Connection, owner: str, digest: str | None = None) -> None:
     """Give one claim of ``owner`` back, or all."""
-    if inspect(connection).has_table(claims.name):
-        one = [] if digest is None else [claims.c.digest == digest]
-        connection.execute(delete(claims).where(claims.c.owner == owner, *one))
+    one = [] if digest is None else [claims.c.digest == digest]
+    connection.execute(delete(claims).where(claims.c.owner == owner, *one))
 
 
 def drop(connection: Connection, digest: str) -> None:
     """The training ended: nobody's any more."""
-    if inspect(connection).has_table(claims.name):
-        connection.execute(delete(claims).where(claims.c.digest == digest))
+    connection.execute(delete(claims).where(claims.c.digest == digest))
 
 
 def _ended(connection: Connection, digests: Sequence[str]) -> set[str]:
-    if not inspect(connection).has_table(retrainings.name):
-        return set()
     found: set[str] = set()
     for start in range(0, len(digests), _CHUNK):
         some = digests[start : start + _CHUNK]

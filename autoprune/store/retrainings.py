@@ -1,7 +1,4 @@
-"""Trainings of pruned models to their end, kept by what decides their result: equal ones are never run twice.
-
-The table comes with the first of them, so stores from before there were any need no migration.
-"""
+"""Trainings of pruned models to their end, kept by what decides their result: equal ones are never run twice."""
 
 from __future__ import annotations
 
@@ -11,24 +8,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, Connection, Float, MetaData, String, Table, Text, inspect, select
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import Connection, select
 
-__all__ = ["Retraining", "read", "retrainings", "write"]
+from autoprune.store.dialects import insert
+from autoprune.store.tables import retrainings
+
+__all__ = ["Retraining", "read", "write"]
 
 _CHUNK = 500
-
-retrainings = Table(
-    "retrainings",
-    MetaData(),
-    Column("digest", String(24), primary_key=True),
-    # The search that asked for it first; others with equal content share it.
-    Column("search", String(100), nullable=False),
-    Column("content", Text, nullable=False),
-    Column("metrics", Text, nullable=False),
-    Column("worker", String(200), nullable=False),
-    Column("finished_at", Float, nullable=False),
-)
 
 
 @dataclass(frozen=True)
@@ -46,7 +33,6 @@ class Retraining:
 
 def write(connection: Connection, search: str, item: Retraining, now: float) -> None:
     """Keep the result; one that is there already stays (two processes may have run the same)."""
-    retrainings.create(connection, checkfirst=True)
     metrics = {name: None if math.isnan(value) else float(value) for name, value in item.metrics.items()}
     row = {
         "digest": item.digest,
@@ -56,13 +42,11 @@ def write(connection: Connection, search: str, item: Retraining, now: float) -> 
         "worker": item.worker,
         "finished_at": now,
     }
-    connection.execute(insert(retrainings).on_conflict_do_nothing(), row)
+    connection.execute(insert(connection, retrainings).on_conflict_do_nothing(), row)
 
 
 def read(connection: Connection, digests: Collection[str]) -> dict[str, Retraining]:
     """Those of ``digests`` that ended."""
-    if not inspect(connection).has_table(retrainings.name):
-        return {}
     found, ordered = {}, sorted(digests)
     for start in range(0, len(ordered), _CHUNK):
         query = select(retrainings).where(retrainings.c.digest.in_(ordered[start : start + _CHUNK]))

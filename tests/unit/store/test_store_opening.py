@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from autoprune.errors import AutopruneError, ConfigError, NotFound, StoreError
-from autoprune.store import connect, new_owner, open_store
-from autoprune.types import Candidate, Trial, TrialState
+from autoprune.store import new_owner, open_store, schema, sqlite
+from autoprune.types import Candidate, SearchState, Trial, TrialState
 
 
 def url(path: Path) -> str:
@@ -146,7 +146,7 @@ def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path, read_only: boo
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE schema_version SET version = 99")
     connection.close()
-    with pytest.raises(StoreError, match=r"schema version 99; .* up to 2.*upgrade"):
+    with pytest.raises(StoreError, match=r"schema version 99; .* up to 3.*upgrade"):
         open_store(url(path), read_only=read_only)
 
 
@@ -154,18 +154,18 @@ def test_an_older_schema_is_migrated_step_by_step(tmp_path: Path, monkeypatch: p
     path = tmp_path / "a.db"
     fill(path)
     steps = {
-        2: lambda connection: connection.exec_driver_sql("ALTER TABLE trials ADD COLUMN colour TEXT"),
-        3: lambda connection: connection.exec_driver_sql("UPDATE trials SET colour = 'blue'"),
+        3: lambda connection: connection.exec_driver_sql("ALTER TABLE trials ADD COLUMN colour TEXT"),
+        4: lambda connection: connection.exec_driver_sql("UPDATE trials SET colour = 'blue'"),
     }
-    monkeypatch.setattr(connect.tables, "SCHEMA_VERSION", 4)
-    monkeypatch.setattr(connect.tables, "OLDEST_READABLE", 3)
-    monkeypatch.setattr(connect.tables, "MIGRATIONS", steps)
+    monkeypatch.setattr(schema.tables, "SCHEMA_VERSION", 5)
+    monkeypatch.setattr(schema.tables, "OLDEST_READABLE", 4)
+    monkeypatch.setattr(schema.tables, "MIGRATIONS", steps)
     with pytest.raises(StoreError, match="Open it once for writing"):
         open_store(url(path), read_only=True)
     open_store(url(path)).close()
     connection = sqlite3.connect(path)
     assert connection.execute("SELECT colour FROM trials").fetchall() == [("blue",)]
-    assert connection.execute("SELECT version FROM schema_version").fetchall() == [(4,)]
+    assert connection.execute("SELECT version FROM schema_version").fetchall() == [(5,)]
     connection.close()
 
 
@@ -173,12 +173,12 @@ def test_a_migration_that_fails_leaves_the_store_as_it_was(tmp_path: Path, monke
     path = tmp_path / "a.db"
     fill(path)
     steps = {
-        2: lambda connection: connection.exec_driver_sql("ALTER TABLE trials ADD COLUMN colour TEXT"),
-        3: lambda connection: connection.exec_driver_sql("UPDATE nothing SET colour = 'blue'"),
+        3: lambda connection: connection.exec_driver_sql("ALTER TABLE trials ADD COLUMN colour TEXT"),
+        4: lambda connection: connection.exec_driver_sql("UPDATE nothing SET colour = 'blue'"),
     }
     with monkeypatch.context() as patched:
-        patched.setattr(connect.tables, "SCHEMA_VERSION", 4)
-        patched.setattr(connect.tables, "MIGRATIONS", steps)
+        patched.setattr(schema.tables, "SCHEMA_VERSION", 5)
+        patched.setattr(schema.tables, "MIGRATIONS", steps)
         with pytest.raises(StoreError):
             open_store(url(path))
     with open_store(url(path)) as store:
@@ -248,11 +248,14 @@ def test_writing_to_a_store_opened_for_reading_is_refused(tmp_path: Path) -> Non
 def test_a_lock_held_too_long_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.db"
     fill(path)
-    monkeypatch.setattr(connect, "BUSY_SECONDS", 0.2)
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.2)
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    with pytest.raises(StoreError, match="another process has kept it locked"):
-        open_store(url(path))
+    with (
+        open_store(url(path), patience=0.3) as store,
+        pytest.raises(StoreError, match="another process has kept it locked"),
+    ):
+        store.set_search_state("one", SearchState.ABORTED)
     with open_store(url(path), read_only=True) as store:
         assert store.search("one").name == "one", "readers do not wait for writers"
     other.close()

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from autoprune.errors import StoreError
-from autoprune.store import connect, new_owner, open_store, packs
+from autoprune.store import new_owner, open_store, packs, schema
 from autoprune.testing.pack_contract import assert_columns_agree, drive
 from autoprune.testing.store_contract import create, finished, started
 from autoprune.types import Candidate
@@ -94,7 +94,7 @@ def test_a_store_of_version_1_is_upgraded_and_answers_the_same(old_store: str) -
     with open_store(old_store, read_only=True) as store:
         before = store.trials("one")
     with open_store(old_store) as store:
-        assert version(old_store) == 2
+        assert version(old_store) == schema.tables.SCHEMA_VERSION
         assert repr(store.trials("one")) == repr(before)  # NaN differs from itself
         assert_columns_agree(store)
         lease = store.claim("one", owner=new_owner(), ttl_seconds=60)
@@ -108,7 +108,7 @@ def test_a_store_of_version_1_is_upgraded_and_answers_the_same(old_store: str) -
 
 
 def test_a_version_that_cannot_be_read_says_what_to_do(old_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connect.tables, "OLDEST_READABLE", 2)
+    monkeypatch.setattr(schema.tables, "OLDEST_READABLE", 2)
     with pytest.raises(StoreError, match="Open it once for writing"):
         open_store(old_store, read_only=True)
 

@@ -1,10 +1,8 @@
-"""Papers' procedures beside a search: kept by content, in a table that comes with the first of them."""
+"""Papers' procedures beside a search: kept by content."""
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -37,15 +35,3 @@ def test_points_belong_to_a_search_and_are_kept_once(store: Store) -> None:
     assert read_points(store, "two") == [point("a", top1=0.7)]
     with pytest.raises(NotFound):
         save_point(store, "three", point("a"))
-
-
-def test_the_table_comes_with_the_first_point(store: Store, tmp_path: Path) -> None:
-    def tables() -> list[str]:
-        with closing(sqlite3.connect(tmp_path / "points.db")) as connection:
-            return [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-
-    assert "preset_points" not in tables()
-    save_point(store, "one", point("a"))
-    assert "preset_points" in tables()
-    with open_store(f"sqlite:///{tmp_path}/points.db", read_only=True) as reading:
-        assert len(read_points(reading, "one")) == 1
