@@ -14,9 +14,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from autoprune.api.stores import store_file, store_url
-from autoprune.errors import Conflict, NotFound
+from autoprune.errors import Conflict, NotFound, StoreError
+from autoprune.files import Damaged, file_digest, replacing, set_aside, with_digest, without_digest, write_text
 from autoprune.types import SearchRecord, Trial, TrialState
 
 __all__ = ["Artifact", "Exporter"]
@@ -56,6 +58,8 @@ class Exporter:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="export")
         self._lock = threading.Lock()
         self._known: dict[str, Artifact] = {}
+        self._checked: dict[Path, tuple[int, int]] = {}
+        """Size and time of the files whose digest was compared."""
         self._process: subprocess.Popen[str] | None = None
         self._closed = False
 
@@ -92,23 +96,38 @@ class Exporter:
         """Raises NotFound for one that was not asked for since the server started, nor is kept."""
         with self._lock:
             known = self._known.get(artifact_id)
-        if known is not None and (known.path is None or known.path.exists()):
+        if known is not None and known.path is None:
             return known
-        kept = self._folder / f"{artifact_id}.json"
+        path = self._folder / f"{artifact_id}.zip"
+        content = self._whole(path)
+        if content is None:
+            raise NotFound(f"there is no export {artifact_id!r}.", "Ask for it anew.")
+        return Artifact(artifact_id, content["search"], content["trial"], content["format"], "ready", "", path)
+
+    def _whole(self, path: Path) -> dict[str, Any] | None:
+        """What is said of a zip file that is there whole; a damaged one is warned of and set aside."""
+        described = path.with_suffix(".json")
         try:
-            content = json.loads(kept.read_text("utf-8"))
-            path = kept.with_suffix(".zip")
-            path.stat()
-            return Artifact(artifact_id, content["search"], content["trial"], content["format"], "ready", "", path)
-        except (OSError, ValueError, KeyError):
-            raise NotFound(f"there is no export {artifact_id!r}.", "Ask for it anew.") from None
+            status = path.stat()
+            content = without_digest(json.loads(described.read_text("utf-8")), required=True)
+            seen = (status.st_size, status.st_mtime_ns)
+            if self._checked.get(path) != seen and file_digest(path) != content["file"]:
+                raise Damaged("its SHA-256 is not the one that it was written with")
+        except FileNotFoundError:
+            return None
+        except (Damaged, OSError, ValueError, KeyError, AttributeError) as error:
+            set_aside(path, "the export", error, "It is made again when it is asked for.")
+            described.unlink(missing_ok=True)
+            return None
+        self._checked[path] = seen
+        return content
 
     def _described(self, record: SearchRecord, trial: Trial, format: str, fold_bn: bool) -> Artifact:
         decides = (record.name, record.created_at, record.evaluation_digest, trial.number, format, fold_bn)
         artifact_id = hashlib.sha256(repr((*decides, trial.candidate.digest)).encode()).hexdigest()[:16]
         path = self._folder / f"{artifact_id}.zip"
         made = Artifact(artifact_id, record.name, trial.number, format, "running")
-        return replace(made, state="ready", path=path) if path.exists() else made
+        return replace(made, state="ready", path=path) if self._whole(path) is not None else made
 
     def _make(self, made: Artifact, fold_bn: bool) -> None:
         folder = self._folder / f"{made.id}.{os.getpid()}"
@@ -117,7 +136,7 @@ class Exporter:
             shutil.rmtree(folder, ignore_errors=True)
             said = self._run(made, folder, fold_bn)
             made = replace(made, state="failed", message=said) if said else self._packed(made, folder)
-        except (OSError, subprocess.SubprocessError) as error:
+        except (StoreError, OSError, subprocess.SubprocessError) as error:
             made = replace(made, state="failed", message=f"the export failed: {error}")
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -152,14 +171,10 @@ class Exporter:
     def _packed(self, made: Artifact, folder: Path) -> Artifact:
         """The folder as a zip file, which is there whole or not at all."""
         path = self._folder / f"{made.id}.zip"
-        partial = path.with_suffix(f".{os.getpid()}.part")
-        try:
+        with replacing(path) as partial:
             with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
                 for file in sorted(item for item in folder.rglob("*") if item.is_file()):
                     archive.write(file, file.relative_to(folder))
-            content = {"search": made.search, "trial": made.trial, "format": made.format}
-            path.with_suffix(".json").write_text(json.dumps(content), "utf-8")
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+            content = {"search": made.search, "trial": made.trial, "format": made.format, "file": file_digest(partial)}
+            write_text(path.with_suffix(".json"), json.dumps(with_digest(content)))
         return replace(made, state="ready", path=path)

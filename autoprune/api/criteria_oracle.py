@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import time
-import warnings
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from autoprune.errors import NotFound
+from autoprune.files import Damaged, read_sealed, sealing, set_aside
 
 if TYPE_CHECKING:
     from autoprune.analysis.criteria_report import Oracle
@@ -89,27 +89,25 @@ class _Kept:
 
     @classmethod
     def read(cls, path: Path, groups: Sequence[ChannelGroup]) -> _Kept:
-        """Nothing where there is no file, or one that is damaged, which is warned of."""
+        """Nothing where there is no file, or one that is damaged, which is warned of and set aside."""
         if not path.is_file():
             return cls(path, {}, 0.0)
         try:
-            with np.load(path, allow_pickle=False) as content:
+            with np.load(io.BytesIO(read_sealed(path)), allow_pickle=False) as content:
                 found = {
                     group.name: content[f"changes {group.name}"]
                     for group in groups
                     if f"changes {group.name}" in content
                 }
                 return cls(path, found, float(content["seconds"]))
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            warnings.warn(f"the kept oracle {path} is damaged: {error}. It is computed again.", stacklevel=3)
+        except (Damaged, OSError, ValueError, KeyError) as error:
+            set_aside(path, "the kept oracle", error, "It is computed again.")
         return cls(path, {}, 0.0)
 
     def with_group(self, name: str, changes: np.ndarray, seconds: float) -> _Kept:
         """With one group more, also in the file."""
-        from autoprune.data.cache import replacing
-
         grown = _Kept(self.path, {**self.changes, name: changes}, self.seconds + seconds)
         arrays = {f"changes {group}": each for group, each in grown.changes.items()}
-        with replacing(self.path) as temporary, temporary.open("wb") as file:
+        with sealing(self.path) as temporary, temporary.open("wb") as file:
             np.savez(file, seconds=np.array(grown.seconds), **arrays)  # type: ignore[arg-type]
         return grown

@@ -5,10 +5,12 @@ from __future__ import annotations
 import shutil
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from autoprune.errors import Conflict, ServiceError
+from autoprune.errors import ConfigError, Conflict, ServiceError
+from autoprune.files import SUMS, check_listed
 
 __all__ = ["free", "unpacked"]
 
@@ -37,11 +39,12 @@ def unpacked(file: IO[bytes], folder: Path) -> Path:
             if too_much or not all(_inside(each.filename) for each in members):
                 raise ServiceError("the archive that came is not one of an exported model.", "Check the URL.")
             archive.extractall(staging)
+        check_listed(staging, [each.filename for each in members if each.filename != SUMS])
         if folder.exists():
             folder.rmdir()
         staging.chmod(0o755)
         staging.rename(folder)
-    except (zipfile.BadZipFile, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, ConfigError) as error:
         raise ServiceError(f"the archive that came is damaged: {error}.", "Download it again.") from None
     finally:
         shutil.rmtree(staging, ignore_errors=True)

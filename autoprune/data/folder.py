@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from autoprune.data.cache import cache_dir, replacing
+from autoprune.data.cache import cache_dir
 from autoprune.data.dataset import Split
 from autoprune.errors import ConfigError
+from autoprune.files import Damaged, check_sealed, sealing, set_aside
 
 __all__ = ["Listing", "class_folders", "find_split", "list_images", "read_images"]
 
@@ -97,19 +98,26 @@ def read_images(
     shape = (len(listing.files), channels, size, size)
     images = _cached(path, shape)
     if images is None:
-        with replacing(path) as temporary:
+        with sealing(path) as temporary:
             _decode_all(listing, temporary, shape, on_progress)
         images = np.load(path, mmap_mode="r")
     return Split(images, listing.labels)
 
 
 def _cached(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
-    """The cached array, or None when it is absent or not what it should be (then it is written anew)."""
-    try:
-        images = np.load(path, mmap_mode="r")
-    except (OSError, ValueError, EOFError):
+    """The cached array, or None when it is absent. One that is damaged is warned of and set aside."""
+    if not path.is_file():
         return None
-    return images if images.shape == shape and images.dtype == np.uint8 else None
+    try:
+        check_sealed(path)
+        images = np.load(path, mmap_mode="r")
+        if images.shape == shape and images.dtype == np.uint8:
+            return images
+        reason: object = f"it holds {images.dtype} of shape {images.shape}, expected uint8 of {shape}"
+    except (Damaged, OSError, ValueError) as error:
+        reason = error
+    set_aside(path, "the file of decoded images", reason, "They are decoded again.")
+    return None
 
 
 def _decode_all(

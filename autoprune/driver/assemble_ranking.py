@@ -7,10 +7,9 @@ last bits, and an export would then hold other channels than the trial did.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
-import warnings
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -19,8 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.config.schema import InheritWeights, SearchConfig
-from autoprune.data.cache import cache_dir, replacing
+from autoprune.data.cache import cache_dir
 from autoprune.data.dataset import Dataset, Split
+from autoprune.files import Damaged, read_sealed, sealing, set_aside
 from autoprune.protocols import Criterion, Progress
 from autoprune.pruning import criteria
 from autoprune.pruning.ranking import Scores, scores
@@ -111,19 +111,19 @@ def _key(config: SearchConfig, dataset: Dataset, base: BaseModel, space: SearchS
 
 def _write(path: Path, found: Scores) -> None:
     arrays = {f"score {name}": each for name, each in found.values.items()}
-    with replacing(path) as temporary, temporary.open("wb") as file:
+    with sealing(path) as temporary, temporary.open("wb") as file:
         np.savez(file, replaced=np.array(json.dumps(dict(found.replaced))), **arrays)  # type: ignore[arg-type]
 
 
 def _read(path: Path, groups: Sequence[ChannelGroup]) -> Scores | None:
-    """None where there is no file; one that is damaged is warned of and counts as none."""
+    """None where there is no file; one that is damaged is warned of and set aside."""
     if not path.is_file():
         return None
     try:
-        with np.load(path, allow_pickle=False) as content:
+        with np.load(io.BytesIO(read_sealed(path)), allow_pickle=False) as content:
             values = {group.name: content[f"score {group.name}"] for group in groups}
             replaced: Mapping[str, str] = json.loads(str(content["replaced"]))
         return Scores(values, replaced)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        warnings.warn(f"the cached scores {path} are damaged: {error}. They are computed again.", stacklevel=3)
+    except (Damaged, OSError, ValueError, KeyError) as error:
+        set_aside(path, "the file of scores", error, "They are computed again.")
     return None

@@ -3,7 +3,8 @@
 A recorded table is one gzip file of JSON lines and, while candidates are measured, a journal beside it
 (``<path>.journal``) to which each measurement is appended at once. The first line names the groups; each evaluation has
 a line that describes it; each candidate a list ``[evaluation, widths, top1, loss, seconds]``, widths in channels in the
-order of the groups. Of two lines of one candidate the first counts.
+order of the groups. Of two lines of one candidate the first counts. The last line holds the SHA-256 of all before it,
+and a line of the journal ends with 16 digits of its own. Tables and journals of before there were any are read as well.
 """
 
 from __future__ import annotations
@@ -11,15 +12,18 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import gzip
+import hashlib
 import json
 import math
 import os
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from autoprune.errors import ConfigError, NotFound, StoreError
+from autoprune.files import replacing
 from autoprune.protocols import Evaluator
 from autoprune.types import Candidate, Measurement
 
@@ -117,9 +121,9 @@ class RecordedTable:
             lines += [{"evaluation": asdict(item)} for _, item in sorted(self._evaluations.items())]
             lines += [[digest, widths, *map(_null, row)] for (digest, widths), row in sorted(self._rows.items())]
             text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
-            fresh = self.path.with_name(f"{self.path.name}.{os.getpid()}.tmp")
-            fresh.write_bytes(gzip.compress(text.encode(), 9, mtime=0))
-            os.replace(fresh, self.path)
+            text += json.dumps({"sha256": hashlib.sha256(text.encode()).hexdigest()}) + "\n"
+            with replacing(self.path) as fresh:
+                fresh.write_bytes(gzip.compress(text.encode(), 9, mtime=0))
             self._journal.unlink()
         self.close()
 
@@ -172,7 +176,7 @@ class RecordedTable:
             return
         text = os.pread(descriptor, size - self._read, self._read)
         whole = text.rfind(b"\n") + 1
-        self._take_in(text[:whole].decode().splitlines())
+        self._take_in(text[:whole].decode("utf-8", "replace").splitlines())
         self._read += whole
         if whole < len(text):
             os.ftruncate(descriptor, self._read)
@@ -181,7 +185,9 @@ class RecordedTable:
         lines = [line]
         if not self._read and not self.path.exists():
             lines = [{"format": _FORMAT, "groups": list(self._groups)}, line]
-        text = "".join(json.dumps(each, separators=(",", ":")) + "\n" for each in lines)
+        text = "".join(
+            f"{body}\t{_mark(body)}\n" for body in (json.dumps(each, separators=(",", ":")) for each in lines)
+        )
         try:
             os.write(descriptor, text.encode())
         except OSError as error:
@@ -192,7 +198,10 @@ class RecordedTable:
     def _take_in(self, lines: Sequence[str]) -> None:
         for line in lines:
             try:
-                self._take_line(json.loads(line))
+                body, tab, mark = line.partition("\t")
+                if tab and mark != _mark(body):
+                    raise ValueError(mark)
+                self._take_line(json.loads(body))
             except (ValueError, KeyError, TypeError) as error:
                 raise ConfigError(
                     f"{self.path} is not a table of recorded candidates: {line[:60]!r} is not understood.",
@@ -207,6 +216,8 @@ class RecordedTable:
         elif "evaluation" in line:
             described = Evaluation(**line["evaluation"])
             self._evaluations.setdefault(described.digest, described)
+        elif "sha256" in line:
+            return
         elif line["format"] != _FORMAT:
             raise ValueError(line["format"])
         elif tuple(line["groups"]) != self._groups:
@@ -256,15 +267,26 @@ class ReplayEvaluator:
 
 def _unpacked(path: Path) -> list[str]:
     try:
-        return gzip.decompress(path.read_bytes()).decode().splitlines()
+        text = gzip.decompress(path.read_bytes()).decode()
     except FileNotFoundError:
         return []
     except OSError as error:
         if isinstance(error, gzip.BadGzipFile):
             raise _no_table(path) from None
         raise StoreError(f"{path} cannot be read: {error.strerror}.") from None
-    except (EOFError, ValueError):
+    except (EOFError, ValueError, zlib.error):
         raise _no_table(path) from None
+    lines = text.splitlines()
+    if lines and lines[-1].startswith('{"sha256"'):
+        before = text[: text.rindex(lines[-1])]
+        if json.loads(lines[-1])["sha256"] != hashlib.sha256(before.encode()).hexdigest():
+            raise _no_table(path)
+    return lines
+
+
+def _mark(body: str) -> str:
+    """What stands behind a tab at the end of a line of the journal."""
+    return hashlib.sha256(body.encode()).hexdigest()[:16]
 
 
 def _no_table(path: Path) -> ConfigError:

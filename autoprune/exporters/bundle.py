@@ -1,7 +1,7 @@
 """A pruned model as a folder: ``model.safetensors`` (weights) and ``model.json`` (everything else).
 
 The description names the architecture, never a class: loading builds the full network from it and gives every tensor
-the shape that the file holds. The weights' SHA-256 stands in the description, because neither torch nor safetensors
+the shape that the file holds. ``SHA256SUMS`` beside them covers all files, because neither torch nor safetensors
 notices a flipped byte.
 """
 
@@ -26,6 +26,7 @@ from autoprune.errors import ConfigError, NotFound
 from autoprune.exporters.description import Description, metadata
 from autoprune.exporters.staging import staged
 from autoprune.exporters.verify import Inputs, Runner, random_inputs, tensors, verify
+from autoprune.files import check_listed, list_digests
 from autoprune.models import registry
 from autoprune.pruning.slicing import adopt_tensors
 
@@ -50,6 +51,7 @@ def save_bundle(folder: Path, module: nn.Module, description: Description, *, sa
         example = (torch.zeros(1, *description.input_shape),)
         reloaded = load_model(inside, allow_code=True)
         verify(_runner(reloaded), module, [*random_inputs(example, None), *samples], "safetensors")
+        list_digests(inside)
     return folder
 
 
@@ -68,6 +70,7 @@ def load_model(folder: str | Path, *, allow_code: bool = False) -> nn.Module:
                 f"{path} comes from a Python file, and loading it would run {path / _CODE}.",
                 "Read that file, then call load_model(folder, allow_code=True).",
             )
+        check_listed(path, [_CODE])
         config = config.model_copy(update={"path": str(path / _CODE)})
     channels = int(content["input"]["shape"][0])
     module = registry.build(config, num_classes=int(content["num_classes"]), in_channels=channels)
@@ -91,6 +94,7 @@ def read_description(folder: Path) -> dict[str, Any]:
         ) from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}.", "Export the model again.") from None
+    check_listed(folder, [_DESCRIPTION])
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise ConfigError(f"{path} does not describe an exported model (expected format {_FORMAT!r}).")
     if content.get("version") != _VERSION:
@@ -148,6 +152,7 @@ def _read_weights(folder: Path, expected: Mapping[str, Any]) -> dict[str, Tensor
             f"({len(raw)} bytes, expected {expected['bytes']}).",
             "Copy the folder again, or export the model again.",
         )
+    check_listed(folder, [_WEIGHTS])
     try:
         return load_tensors(raw)
     except SafetensorError as error:

@@ -13,6 +13,7 @@ from autoprune.errors import AutopruneError, ConfigError, did_you_mean
 from autoprune.exporters.folding import fold_batchnorm
 from autoprune.exporters.staging import staged
 from autoprune.exporters.verify import Inputs, random_inputs, verify
+from autoprune.files import check_listed, list_digests
 
 __all__ = ["FORMATS", "check_format", "read_metadata", "save_program"]
 
@@ -67,14 +68,16 @@ def save_program(
             raise _not_converted(module, format, batch, error) from None
         samples = [*random_inputs(sample, batch), *(_fitted(each, batch) for each in real)]
         verify(backend.load(path), module, samples, format)
+        list_digests(inside)
     return folder
 
 
 def read_metadata(folder: Path) -> dict[str, str] | None:
-    """What is inside the exported program of a folder; None when it holds none."""
+    """What is inside the exported program of a folder; None when it holds none. ConfigError when it is damaged."""
     for format in _PROGRAMS:
         backend: Any = import_module(f"autoprune.exporters.{format}")
         if (folder / backend.FILE).is_file():
+            check_listed(folder, [backend.FILE])
             content: dict[str, str] = backend.read_metadata(folder / backend.FILE)
             return content
     return None

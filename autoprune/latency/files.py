@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from autoprune.errors import ConfigError, NotFound
+from autoprune.files import Damaged, replacing, with_digest, without_digest
 from autoprune.latency.layout import Axis, Segment
 from autoprune.latency.settings import LatencySettings
 from autoprune.latency.staircase import Staircase
@@ -19,7 +20,8 @@ from autoprune.latency.table import GroupShape, LatencyTable, Timed
 __all__ = ["load_table", "save_table"]
 
 _FORMAT = "autoprune latency table"
-_VERSION = 1
+_VERSION = 2
+_WITHOUT_DIGEST = 1
 _HINT = "Make one with 'autoprune latency-table SPACE --out FILE'."
 
 
@@ -58,9 +60,8 @@ def save_table(table: LatencyTable, path: str | Path) -> Path:
     }
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.part")
-    partial.write_text(_lines(content))
-    partial.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_text(_lines(with_digest(content)), encoding="utf-8")
     return path
 
 
@@ -78,14 +79,15 @@ def load_table(path: str | Path) -> LatencyTable:
         known = False
     if not known:
         raise ConfigError(f"{path} is no latency table.", _HINT)
-    if content.get("version") != _VERSION:
+    if content.get("version") not in (_VERSION, _WITHOUT_DIGEST):
         raise ConfigError(
             f"{path} has version {content.get('version')} of the format, expected {_VERSION}.", "Make the table again."
         )
     try:
-        return _checked(_table(content))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ConfigError(f"latency table {path} is damaged: {error!r}.", "Make it again.") from None
+        return _checked(_table(without_digest(content, required=content["version"] != _WITHOUT_DIGEST)))
+    except (Damaged, KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = error.message if isinstance(error, Damaged) else repr(error)
+        raise ConfigError(f"latency table {path} is damaged: {reason}.", "Make it again.") from None
 
 
 def _table(content: Mapping[str, Any]) -> LatencyTable:

@@ -11,12 +11,14 @@ from fastapi import APIRouter, Query, Request, Response
 from autoprune.analysis.front import front_axes
 from autoprune.api.preset_points import preset_points
 from autoprune.api.queries import choosing_by, own_axes, read_history, read_select
+from autoprune.api.reader import Page
 from autoprune.api.views import FrontView, Points, front_view
 from autoprune.config.expressions import parse_constraint
 from autoprune.errors import NotFound
+from autoprune.files import Damaged, without_digest
 from autoprune.service.context import Context, Here
 from autoprune.service.parameters import CostAxis, QualityAxis, SearchName, ThirdAxis, Where, errors
-from autoprune.service.replies import reply
+from autoprune.service.replies import encoded, reply
 from autoprune.service.schemas import (
     ComparisonsBody,
     FrontBody,
@@ -40,7 +42,7 @@ _REPORT_BYTES = 32 * 1024 * 1024
 
 
 @router.get("/searches/{name}/front", response_model=FrontBody, responses=_UNCHANGED)
-def front(
+async def front(
     name: SearchName,
     here: Here,
     request: Request,
@@ -57,26 +59,25 @@ def front(
     With `others`, some of the trials behind it, evenly spread; the front itself is never thinned.
     """
 
-    def make(stamp: float) -> dict[str, Any]:
+    def make(stamp: float) -> bytes:
         view = front_view(here.reader, name, x=x, y=y, z=z, where=where, others=others)
         return _front_body(here, name, view, stamp)
 
-    return here.answer(request, name, ("front", x, y, z, tuple(where), others), make)
+    return await here.answer(request, name, ("front", x, y, z, tuple(where), others), make)
 
 
-def _front_body(here: Context, name: str, view: FrontView, stamp: float) -> dict[str, Any]:
-    by_number = {each.number: each for each in here.reader.trials(name, numbers=view.members.numbers.tolist())}
-    return {
+def _front_body(here: Context, name: str, view: FrontView, stamp: float) -> bytes:
+    content = {
         "search": name,
         "axes": [axis_body(each) for each in view.axes],
         "constraints": [str(each) for each in view.constraints],
         "baseline": here.reader.baseline(name),
         "considered": view.considered,
-        "front": [trial_body(by_number[number]) for number in view.members.numbers.tolist()],
         "others": {**_points(view.others), "total": view.others_total},
         "uniform": view.uniform.tolist(),
         "updated_at": stamp,
     }
+    return encoded(content, {"front": here.bodies.of(name, view.members.numbers.tolist())})
 
 
 def _points(points: Points) -> dict[str, Any]:
@@ -105,7 +106,7 @@ def select(
 
 
 @router.get("/searches/{name}/history", response_model=HistoryBody, responses=_UNCHANGED)
-def history(
+async def history(
     name: SearchName,
     here: Here,
     request: Request,
@@ -115,15 +116,15 @@ def history(
 ) -> Response:
     """How the hypervolume of two metrics grew: the trials that moved it, and the last."""
 
-    def make(stamp: float) -> dict[str, Any]:
+    def make(stamp: float) -> bytes:
         found = read_history(here.reader, name, front_axes(*own_axes(here.reader, name, x, y)))
         at = slice(None) if every else found.moves
         numbers = found.numbers[at].tolist()
         times = here.reader.finished_times(name, [] if every else numbers)
-        first = here.reader.page(name, limit=1)
+        first = here.reader.page(name, Page(1))
         begin = first[0].started_at if first else 0.0
         reference = zip(found.objectives, found.reference.tolist(), strict=True)
-        return {
+        content = {
             "search": name,
             "axes": [axis_body(each) for each in found.objectives],
             "reference": {each.metric: value for each, value in reference},
@@ -134,8 +135,9 @@ def history(
             "share": found.shares[at].tolist(),
             "seconds": [times[number] - begin if number in times else None for number in numbers if not every],
         }
+        return encoded(content)
 
-    return here.answer(request, name, ("history", x, y, every), make)
+    return await here.answer(request, name, ("history", x, y, every), make)
 
 
 @router.get("/searches/{name}/presets", response_model=PresetsBody)
@@ -157,6 +159,13 @@ def comparisons(name: SearchName, here: Here) -> Response:
         content = json.loads(path.read_text("utf-8")) if status.st_size <= _REPORT_BYTES else None
     except (OSError, ValueError):
         content = None
-    if not isinstance(content, dict):
+    if isinstance(content, dict):
+        try:
+            content = without_digest(content)
+        except Damaged as error:
+            raise NotFound(
+                f"the comparison of search {name!r} is damaged: {error.message}.",
+                f"Make it again with 'autoprune compare {name}'.",
+            ) from None
         raise NotFound(f"search {name!r} has no comparison.", f"Make one with 'autoprune compare {name}'.")
     return reply({"comparisons": [{"search": name, "report": content, "written_at": status.st_mtime}]})

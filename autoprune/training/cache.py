@@ -7,6 +7,7 @@ same network at once can only leave one of two good files.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import pickle
 import warnings
@@ -20,8 +21,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from autoprune.data.cache import cache_dir, replacing
-from autoprune.errors import ConfigError
+from autoprune.data.cache import cache_dir
+from autoprune.errors import ConfigError, StoreError
+from autoprune.files import Damaged, read_sealed, replacing, sealing, set_aside
 from autoprune.training.loop import Trainer
 
 __all__ = ["TrainedCache", "read"]
@@ -53,32 +55,43 @@ class TrainedCache:
                 raise OSError(str(error)) from None
 
     def load(self, key: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Weights and record, or None when there are none. A damaged file is warned of and counts as none."""
+        """Weights and record, or None when there are none. A damaged file is warned of and set aside."""
         path = self.path(key)
         if not path.is_file():
             return None
         try:
             return read(path)
         except ConfigError as error:
-            warnings.warn(
-                f"the cached {self.what} {path} is damaged: {error.message}. It is trained again.", stacklevel=3
-            )
+            set_aside(path, f"the cached {self.what}", error.message, "It is trained again.")
         return None
 
     def save_progress(self, key: str, trainer: Trainer, seconds: float) -> None:
-        """Write what a killed training needs to go on."""
-        with replacing(self._progress_path(key)) as temporary:
-            torch.save({"trainer": trainer.state(), "seconds": seconds}, temporary)
+        """Write what a killed training needs to go on.
+
+        Where that fails it warns: a full disk is no reason to lose the training, and may have room the next time.
+        """
+        try:
+            with sealing(self._progress_path(key)) as temporary:
+                torch.save({"trainer": trainer.state(), "seconds": seconds}, temporary)
+        except (StoreError, RuntimeError) as error:  # RuntimeError is torch.save's name for a full disk
+            reason = str(error).splitlines()[0]
+            warnings.warn(f"the training goes on, but what it has so far is not saved: {reason}", stacklevel=2)
 
     def load_progress(self, key: str, trainer: Trainer) -> float:
-        """Put the trainer where the last ``save_progress`` was; the seconds spent until then, 0 when there was none."""
+        """Put the trainer where the last ``save_progress`` was; the seconds spent until then, 0 when there was none.
+
+        A damaged file is warned of and set aside. Raises ConfigError for one that does not fit the trainer.
+        """
         path = self._progress_path(key)
         if not path.is_file():
             return 0.0
         try:
-            content = torch.load(path, map_location=trainer.device, weights_only=True)
+            content = torch.load(io.BytesIO(read_sealed(path)), map_location=trainer.device, weights_only=True)
             trainer.load_state(content["trainer"])
             return float(content["seconds"])
+        except Damaged as error:
+            set_aside(path, "the unfinished training", error.message, "It begins anew.")
+            return 0.0
         except (RuntimeError, EOFError, OSError, KeyError, ValueError, TypeError, pickle.UnpicklingError) as error:
             reason = str(error).splitlines()[0]
             raise ConfigError(

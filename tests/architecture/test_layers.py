@@ -66,7 +66,7 @@ EXCEPTIONS = {
 # library -> the only parts or files that may import it at all
 ONLY_IN = {
     "ray": ("executors/ray_", "testing/ray_nodes"),
-    "optuna": ("controllers/optuna",),
+    "optuna": ("controllers/optuna", "exporters/optuna_study"),
     "sqlalchemy": ("store/",),
     "typer": ("cli/",),
     "torch_pruning": (),

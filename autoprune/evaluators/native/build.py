@@ -16,8 +16,9 @@ import subprocess
 from functools import lru_cache
 from pathlib import Path
 
-from autoprune.data.cache import cache_dir, replacing
-from autoprune.errors import ConfigError
+from autoprune.data.cache import cache_dir
+from autoprune.errors import ConfigError, StoreError
+from autoprune.files import Damaged, check_sealed, sealing, set_aside
 
 __all__ = ["Library", "load_library", "why_unavailable"]
 
@@ -56,7 +57,7 @@ def _load_once(environment: tuple[str | None, ...]) -> tuple[Library | None, str
         return None, "AUTOPRUNE_NATIVE=0 turns the native kernels off"
     try:
         return _open(_built()), None
-    except (_Unavailable, ConfigError) as error:
+    except (_Unavailable, ConfigError, StoreError) as error:
         _LOG.debug("no native kernels: %s", error)
         return None, str(error)
 
@@ -68,10 +69,22 @@ def _built() -> Path:
     for part in (*sources, *_FLAGS, compiler, _version(compiler), platform.machine(), _processor()):
         digest.update(part.encode() + b"\0")
     path = cache_dir("native") / f"kernels-{digest.hexdigest()[:16]}.so"
-    if not path.exists():
-        with replacing(path) as temporary:  # workers may race: each puts a whole file in place
+    if not _is_whole(path):
+        with sealing(path) as temporary:  # workers may race: each puts a whole file in place
             _run(compiler, *_FLAGS, "-o", str(temporary), str(_SOURCE))
     return path
+
+
+def _is_whole(path: Path) -> bool:
+    """A library with a flipped byte would compute something else, or crash the worker."""
+    if not path.is_file():
+        return False
+    try:
+        check_sealed(path)
+    except (Damaged, OSError) as error:
+        set_aside(path, "the compiled library", error, "It is compiled again.")
+        return False
+    return True
 
 
 def _open(path: Path) -> Library:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from autoprune.config.schema import DigitsData, ImageFolderData, TorchvisionData
 from autoprune.data import folder, sources, torchvision_sets
-from autoprune.data.cache import cache_dir, replacing
+from autoprune.data.cache import cache_dir
 from autoprune.data.dataset import Split
 from autoprune.errors import ConfigError
 
@@ -127,8 +127,13 @@ def test_a_damaged_cache_is_decoded_again(tmp_path, home):
     root = write_images(tmp_path / "d")
     first = sources.load(config(root)).train.digest
     (cached,) = (home / "images").iterdir()
-    cached.write_bytes(cached.read_bytes()[:300])
-    assert sources.load(config(root)).train.digest == first
+    whole = cached.read_bytes()
+    for content in (whole[:300], whole[:500] + bytes([whole[500] ^ 4]) + whole[501:]):
+        cached.write_bytes(content)
+        with pytest.warns(UserWarning, match=r"decoded images .* is damaged: .*SHA-256"):
+            assert sources.load(config(root)).train.digest == first
+        assert cached.read_bytes() == whole
+    assert sorted(path.name for path in cached.parent.iterdir()) == [cached.name, f"{cached.name}.corrupt"]
 
 
 def test_images_are_scaled_to_the_shorter_side_and_cropped_in_the_middle(tmp_path):
@@ -248,26 +253,6 @@ def test_a_dataset_survives_pickling(tmp_path):
     again = pickle.loads(pickle.dumps(data))  # noqa: S301
     assert again.train.digest == data.train.digest
     assert again.open_test().digest == data.open_test().digest
-
-
-def write_and_fail(target: Path, error: Exception) -> None:
-    with replacing(target) as temporary:
-        temporary.write_text("half")
-        raise error
-
-
-def test_replacing_leaves_the_old_file_when_the_block_fails(tmp_path):
-    target = tmp_path / "file"
-    target.write_text("old")
-    with pytest.raises(KeyError):
-        write_and_fail(target, KeyError())
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
-    assert target.read_text() == "old"
-
-
-def test_a_full_disk_is_explained(tmp_path):
-    with pytest.raises(ConfigError, match=r"cannot be written: No space left.*AUTOPRUNE_HOME"):
-        write_and_fail(tmp_path / "file", OSError(28, "No space left on device"))
 
 
 def test_a_cache_folder_that_cannot_be_made_is_explained(tmp_path, monkeypatch):

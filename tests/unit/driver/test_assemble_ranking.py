@@ -77,7 +77,7 @@ def test_scores_that_read_images_are_kept(home: Path, monkeypatch: pytest.Monkey
         channel_scores(other, images, trained, space(trained.module))
     assert len(list(home.iterdir())) == 3
     kept.write_bytes(b"half of a file")
-    with pytest.warns(UserWarning, match=r"the cached scores .* are damaged"):
+    with pytest.warns(UserWarning, match=r"the file of scores .* is damaged"):
         repaired = channel_scores(configured("taylor"), images, trained, space(trained.module))
     for name, each in found.values.items():
         np.testing.assert_allclose(repaired.values[name], each, rtol=1e-5, atol=1e-9)

@@ -84,7 +84,8 @@ def test_the_compressed_bytes_depend_on_the_content_alone(tmp_path: Path) -> Non
     assert files[0] == files[1]
     lines = [json.loads(line) for line in gzip.decompress(files[0]).splitlines()]
     assert lines[0]["groups"] == ["b", "a"]
-    assert lines[2:] == [["e1", [8, 4], 0.04, 0.25, 0.125], ["e1", [32, 16], 0.16, 0.25, 0.125]]
+    assert lines[2:-1] == [["e1", [8, 4], 0.04, 0.25, 0.125], ["e1", [32, 16], 0.16, 0.25, 0.125]]
+    assert list(lines[-1]) == ["sha256"]
 
 
 def test_divergence_is_recorded(tmp_path: Path) -> None:

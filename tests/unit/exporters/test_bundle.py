@@ -53,7 +53,7 @@ def test_what_is_loaded_computes_what_was_saved(tmp_path: Path, name: str) -> No
     config = BuiltinModel(name=name)
     model, widths = pruned(config)
     folder = save_bundle(tmp_path / "out", model, description(config, widths))
-    assert sorted(path.name for path in folder.iterdir()) == ["model.json", "model.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == ["SHA256SUMS", "model.json", "model.safetensors"]
     loaded = load_model(folder)
     images = torch.randn(5, *SHAPE)
     with torch.no_grad():
@@ -78,6 +78,10 @@ def test_damage_and_strangers_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="damaged: its SHA-256"):
         load_model(folder)
     text = (folder / "model.json").read_text()
+    (folder / "model.json").write_text(text.replace("0.5", "0.6", 1))
+    with pytest.raises(ConfigError, match=r"model.json is damaged: its SHA-256 .* remove SHA256SUMS"):
+        load_model(folder)
+    (folder / "SHA256SUMS").unlink()  # as in bundles from before there was a list
     (folder / "model.json").write_text(text.replace('"version": 1', '"version": 99'))
     with pytest.raises(ConfigError, match="version 99"):
         load_model(folder)
@@ -116,3 +120,7 @@ def test_a_users_file_is_run_only_with_permission(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="allow_code=True"):
         load_model(folder)
     assert load_model(folder, allow_code=True)(torch.zeros(1, *SHAPE)).shape == (1, 10)
+    code = folder / "architecture.py"
+    code.write_text(code.read_text().replace("900", "901"))
+    with pytest.raises(ConfigError, match="architecture.py is damaged: its SHA-256"):
+        load_model(folder, allow_code=True)

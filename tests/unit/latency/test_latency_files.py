@@ -30,7 +30,7 @@ def test_round_trip_predicts_the_same(tmp_path: Path) -> None:
 
 def test_a_person_can_read_it(tmp_path: Path) -> None:
     content = json.loads(save_table(make_table(), tmp_path / "toy.json").read_text())
-    assert (content["format"], content["version"]) == ("autoprune latency table", 1)
+    assert (content["format"], content["version"]) == ("autoprune latency table", 2)
     assert content["device"] == "an imagined processor"
     assert content["settings"]["threads"] == 1
     assert content["error"] == {"median": 0.0, "p90": 0.0, "networks": 20}
@@ -39,9 +39,20 @@ def test_a_person_can_read_it(tmp_path: Path) -> None:
 def test_tables_from_before_compiled_ones_are_read(tmp_path: Path) -> None:
     path = save_table(make_table(), tmp_path / "toy.json")
     content = json.loads(path.read_text())
-    del content["between"]
+    del content["between"], content["sha256"]
+    content["version"] = 1
     path.write_text(json.dumps(content))
     assert load_table(path).digest == make_table().digest
+
+
+def test_a_changed_number_is_noticed(tmp_path: Path) -> None:
+    path = save_table(make_table(), tmp_path / "toy.json")
+    text = path.read_text()
+    assert '"intercept_ms": 0.0' in text
+    for changed in (text.replace('"intercept_ms": 0.0', '"intercept_ms": 0.1'), text.replace("sha256", "sha257")):
+        path.write_text(changed)
+        with pytest.raises(ConfigError, match=r"is damaged: its SHA-256 is (not|missing)"):
+            load_table(path)
 
 
 def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
@@ -55,8 +66,8 @@ def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
 
 def test_a_later_version_is_refused(tmp_path: Path) -> None:
     path = save_table(make_table(), tmp_path / "toy.json")
-    path.write_text(path.read_text().replace('"version": 1', '"version": 2'))
-    with pytest.raises(ConfigError, match="has version 2 of the format, expected 1"):
+    path.write_text(path.read_text().replace('"version": 2', '"version": 3'))
+    with pytest.raises(ConfigError, match="has version 3 of the format, expected 2"):
         load_table(path)
 
 
@@ -94,3 +105,10 @@ def test_a_kept_table_is_made_once(tmp_path: Path) -> None:
     assert len(made) == 2
     kept_table(tmp_path, space, LatencySettings(), "another processor", "effort", make)  # type: ignore[arg-type]
     assert len(made) == 3
+    kept = next(tmp_path.glob("*.json"))
+    kept.write_text(kept.read_text()[:-9])
+    with pytest.warns(UserWarning, match="the kept latency table .* is damaged"):
+        for settings in (LatencySettings(), LatencySettings(batch=2)):
+            kept_table(tmp_path, space, settings, "a processor", "effort", make)  # type: ignore[arg-type]
+            kept_table(tmp_path, space, settings, "another processor", "effort", make)  # type: ignore[arg-type]
+    assert kept.with_name(f"{kept.name}.corrupt").exists()

@@ -185,11 +185,13 @@ def test_a_cut_cache_file_is_noticed(digits, home):
         assert base_model(space(epochs=1), digits).trained
 
 
-def test_unreadable_progress_is_an_error_and_not_a_silent_restart(digits, home):
+def test_damaged_progress_is_set_aside_and_said(digits, home):
     home.mkdir(parents=True)
-    (home / f"{base_key(space(), digits)}.partial.pt").write_bytes(b"PK broken")
-    with pytest.raises(ConfigError, match=r"unfinished training .*partial.pt cannot be continued.*Delete the file"):
-        base_model(space(), digits)
+    path = home / f"{base_key(space(), digits)}.partial.pt"
+    path.write_bytes(b"PK broken")
+    with pytest.warns(UserWarning, match=r"unfinished training .*partial.pt is damaged: .* It begins anew"):
+        assert base_model(space(), digits).trained
+    assert path.with_name(f"{path.name}.corrupt").read_bytes() == b"PK broken"
 
 
 def test_writers_at_once_leave_a_good_file(digits, home):
