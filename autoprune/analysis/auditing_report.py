@@ -27,6 +27,7 @@ from autoprune.analysis.auditing_words import (
 from autoprune.analysis.finite import finite
 from autoprune.analysis.metrics import format_count, format_value
 from autoprune.analysis.rethinking_report import csv_file, page
+from autoprune.files import replacing, with_digest, write_text
 
 __all__ = ["AGREEMENT_HEADINGS", "STRATA_HEADINGS", "agreement_cells", "as_json", "strata_cells", "write_audit"]
 
@@ -44,9 +45,10 @@ def write_audit(audit: Audit, folder: Path, *, facts: Mapping[str, str]) -> None
     csv_file(folder / "candidates.csv", candidate_columns(audit), candidate_rows(audit))
     csv_file(folder / "runs.csv", _RUNS, _run_rows(audit))
     content = {**as_json(audit), "facts": dict(facts)}
-    (folder / "audit.json").write_text(json.dumps(finite(content), indent=2) + "\n", encoding="utf-8")
-    audit_figure(audit).savefig(folder / "audit.png", dpi=160)
-    (folder / "report.html").write_text(_page(audit, facts), encoding="utf-8")
+    write_text(folder / "audit.json", json.dumps(with_digest(finite(content)), indent=2) + "\n")
+    with replacing(folder / "audit.png", durable=False) as temporary:
+        audit_figure(audit).savefig(temporary, dpi=160)
+    write_text(folder / "report.html", _page(audit, facts))
 
 
 def as_json(audit: Audit) -> dict[str, Any]:

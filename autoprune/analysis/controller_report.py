@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from autoprune.analysis.controller_benchmark import ArmResult, ControllerBenchmark, Setting
+from autoprune.files import replacing, write_text
 
 __all__ = ["COLUMNS", "cells", "headings", "notes", "rows", "write_report"]
 
@@ -96,7 +97,7 @@ def notes(benchmark: ControllerBenchmark) -> list[str]:
 def write_report(benchmark: ControllerBenchmark, folder: Path) -> list[Path]:
     """Write ``table.csv``, ``curves.csv``, ``table.md``, ``gains.png`` and ``curves-<setting>.png``; returns the paths.
 
-    Raises OSError when the folder cannot be written.
+    Raises OSError when the folder cannot be made, StoreError when a file cannot be written.
     """
     from autoprune.analysis.controller_plot import curves_figure, gains_figure
 
@@ -104,16 +105,18 @@ def write_report(benchmark: ControllerBenchmark, folder: Path) -> list[Path]:
     paths = [folder / "table.csv", folder / "curves.csv", folder / "table.md", folder / "gains.png"]
     _write_csv(paths[0], COLUMNS, [{key: _short(value) for key, value in row.items()} for row in rows(benchmark)])
     _write_csv(paths[1], ("setting", "arm", "trials", "mean", "low", "high"), _curve_rows(benchmark))
-    paths[2].write_text(_markdown(benchmark), encoding="utf-8")
-    gains_figure(benchmark).savefig(paths[3], dpi=130)
+    write_text(paths[2], _markdown(benchmark))
+    with replacing(paths[3], durable=False) as temporary:
+        gains_figure(benchmark).savefig(temporary, dpi=130)
     for setting in benchmark.settings:
         paths.append(folder / f"curves-{setting.name}.png")
-        curves_figure(benchmark, setting).savefig(paths[-1], dpi=130)
+        with replacing(paths[-1], durable=False) as temporary:
+            curves_figure(benchmark, setting).savefig(temporary, dpi=130)
     return paths
 
 
 def _write_csv(path: Path, columns: tuple[str, ...], content: list[dict[str, Any]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path, durable=False) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(content)

@@ -11,6 +11,7 @@ from typing import Any
 from autoprune.analysis import criteria_published as published
 from autoprune.analysis.criteria_published import SOURCE
 from autoprune.analysis.criteria_report import MEASURES, CriteriaReport, Figure, Row
+from autoprune.files import replacing, write_text
 
 __all__ = ["COLUMNS", "HEADINGS", "SOURCE", "as_json", "cells", "notes", "published_cells", "rows", "write_report"]
 
@@ -109,7 +110,7 @@ def as_json(report: CriteriaReport) -> dict[str, Any]:
 
 
 def write_report(report: CriteriaReport, folder: Path) -> list[Path]:
-    """Write all files; makes the folder. Raises OSError when it cannot be written."""
+    """Write all files; makes the folder. Raises StoreError when one cannot be written."""
     from autoprune.analysis.criteria_report_plot import correlations_figure
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -120,8 +121,9 @@ def write_report(report: CriteriaReport, folder: Path) -> list[Path]:
     by_layer = ([name, *(report.layers[each].get(name) for each in criteria)] for name in report.groups)
     _write_csv(layers, ("group", *criteria), by_layer)
     _write_csv(scores, ("group", "unit", "oracle_loss", "oracle_abs", *criteria), _unit_rows(report))
-    text.write_text(_markdown(report, picture.name), encoding="utf-8")
-    correlations_figure(report).savefig(picture, dpi=130)
+    write_text(text, _markdown(report, picture.name))
+    with replacing(picture, durable=False) as temporary:
+        correlations_figure(report).savefig(temporary, dpi=130)
     return [table, layers, scores, text, picture]
 
 
@@ -135,7 +137,7 @@ def _unit_rows(report: CriteriaReport) -> Iterable[list[Any]]:
 
 
 def _write_csv(path: Path, columns: Sequence[str], content: Iterable[Sequence[Any]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path, durable=False) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         for row in content:

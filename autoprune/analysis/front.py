@@ -16,6 +16,7 @@ from autoprune.analysis.metrics import axis, ordered, require_known
 from autoprune.analysis.pareto import front_order, metric_columns
 from autoprune.analysis.selection import meets
 from autoprune.errors import ConfigError
+from autoprune.files import write_text
 from autoprune.types import Constraint, Objective, Trial, TrialState
 
 __all__ = ["Front", "Point", "build_front", "front_axes", "front_rows", "write_csv"]
@@ -170,7 +171,7 @@ def write_csv(front: Front, path: str | Path) -> Path:
     """Write ``front.to_csv()``; makes the folder."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(front.to_csv(), encoding="utf-8")
+    write_text(target, front.to_csv())
     return target
 
 

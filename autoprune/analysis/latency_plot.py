@@ -7,6 +7,7 @@ from pathlib import Path
 
 from autoprune.analysis.plots import PAPER
 from autoprune.errors import ConfigError
+from autoprune.files import replacing
 
 __all__ = ["plot_latency"]
 
@@ -35,5 +36,6 @@ def plot_latency(measured_ms: Sequence[float], predicted_ms: Sequence[float], pa
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="upper left")
-    figure.savefig(target, dpi=150)
+    with replacing(target, durable=False) as temporary:
+        figure.savefig(temporary, dpi=150)
     return target

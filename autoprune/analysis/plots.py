@@ -15,6 +15,7 @@ from autoprune.analysis.history import History
 from autoprune.analysis.metrics import describe, finite, format_value
 from autoprune.analysis.pareto import comparable
 from autoprune.errors import ConfigError
+from autoprune.files import replacing, write_text
 from autoprune.types import Constraint, Objective, Trial
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def plot_front(front: Front, path: str | Path, *, trials: Sequence[Trial] = (), 
     if target.suffix.lower() == ".html":
         from autoprune.analysis.interactive import front_page
 
-        target.write_text(front_page(front, trials, others=others), encoding="utf-8")
+        write_text(target, front_page(front, trials, others=others))
         return target
     return _save(lambda: front_figure(front, trials, others=others), target)
 
@@ -97,7 +98,8 @@ def _save(draw: Callable[[], Figure], target: Path) -> Path:
     # reproducible files: no date, ids that depend on the content only
     with matplotlib.rc_context({"svg.hashsalt": "autoprune", "svg.fonttype": "none"}):
         metadata: dict[str, Any] = {"Date": None} if target.suffix.lower() == ".svg" else {}
-        draw().savefig(target, dpi=160, metadata=metadata)
+        with replacing(target, durable=False) as temporary:
+            draw().savefig(temporary, dpi=160, metadata=metadata)
     return target
 
 

@@ -16,6 +16,7 @@ from autoprune.analysis.history import History
 from autoprune.analysis.metrics import describe, finite, format_value, is_intermediate
 from autoprune.analysis.overview import ACCIDENTS, Overview, search_objectives, summarise
 from autoprune.analysis.timings import bottleneck, phase_times
+from autoprune.files import write_text
 from autoprune.types import SearchRecord, Trial
 
 __all__ = ["write_report"]
@@ -93,7 +94,7 @@ def write_report(
     )
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(page, encoding="utf-8")
+    write_text(target, page)
     return target
 
 

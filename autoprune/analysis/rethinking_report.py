@@ -24,6 +24,7 @@ from autoprune.analysis.rethinking_words import (
     run_rows,
     verdicts,
 )
+from autoprune.files import replacing, with_digest, write_text
 
 __all__ = ["HEADINGS", "as_json", "cells", "csv_file", "page", "sentences", "write_comparison"]
 
@@ -50,9 +51,9 @@ def write_comparison(comparison: Comparison, folder: Path, *, facts: Mapping[str
     csv_file(folder / "runs.csv", _RUNS, run_rows(comparison))
     csv_file(folder / "differences.csv", DIFFERENCES, differences(comparison))
     content = {**as_json(comparison), "facts": dict(facts)}
-    (folder / "comparison.json").write_text(json.dumps(finite(content), indent=2) + "\n", encoding="utf-8")
+    write_text(folder / "comparison.json", json.dumps(with_digest(finite(content)), indent=2) + "\n")
     _figure(comparison, folder / "arms.png")
-    (folder / "report.html").write_text(_page(comparison, facts), encoding="utf-8")
+    write_text(folder / "report.html", _page(comparison, facts))
 
 
 def as_json(comparison: Comparison) -> dict[str, Any]:
@@ -101,7 +102,7 @@ def _spread(mean: float, std: float) -> str:
 
 def csv_file(path: Path, columns: Sequence[str], content: Sequence[Mapping[str, Any]]) -> None:
     """One line a row, six digits; what is not finite stays empty."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path, durable=False) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         for row in content:
@@ -114,7 +115,8 @@ def _short(value: Any) -> Any:
 
 
 def _figure(comparison: Comparison, path: Path) -> None:
-    arms_figure(comparison).savefig(path, dpi=160)
+    with replacing(path, durable=False) as temporary:
+        arms_figure(comparison).savefig(temporary, dpi=160)
 
 
 def page(template: str, **content: Any) -> str:

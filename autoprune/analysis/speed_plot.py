@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from autoprune.analysis.plots import PAPER
 from autoprune.analysis.speed import SpeedReport, SpeedRow, WidthCurve, format_amount
 from autoprune.errors import ConfigError
+from autoprune.files import replacing, write_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,9 +43,10 @@ def plot_speed(report: SpeedReport, path: str | Path) -> Path:
     target = check_plot_path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.suffix.lower() == ".html":
-        target.write_text(_page(report), encoding="utf-8")
+        write_text(target, _page(report))
         return target
-    speed_figure(report).savefig(target, dpi=160)
+    with replacing(target, durable=False) as temporary:
+        speed_figure(report).savefig(temporary, dpi=160)
     return target
 
 

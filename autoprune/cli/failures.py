@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 import tempfile
@@ -10,12 +11,13 @@ import time
 import traceback
 from pathlib import Path
 
-from autoprune.errors import AutopruneError
+from autoprune.errors import AutopruneError, StoreError
 
 __all__ = ["Interrupted", "report"]
 
 DEFECT = 70
 INTERRUPTED = 130
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG)
 
 
 class Interrupted(Exception):
@@ -36,6 +38,8 @@ def report(error: Exception, *, debug: bool) -> int:
     if isinstance(error, Interrupted):
         _say("interrupted: what was measured is kept.", error.hint)
         return INTERRUPTED
+    if isinstance(error, OSError) and error.errno in _DISK:
+        return report(_disk(error), debug=debug)
     if debug:
         _trace(error)
     log = _write_log(error)
@@ -44,6 +48,15 @@ def report(error: Exception, *, debug: bool) -> int:
         f"hint: the traceback is in {log}; please send it with your report." if log else "hint: --debug shows more.",
     )
     return DEFECT
+
+
+def _disk(error: OSError) -> StoreError:
+    """What no part of the program has put into words: a log that fills the disk, a folder that turned read-only."""
+    where = f": {error.filename}" if error.filename else ""
+    return StoreError(
+        f"the disk refused: {error.strerror}{where}.",
+        "What was measured is kept. Free some space, then run the same command again.",
+    )
 
 
 def _say(*lines: str) -> None:
