@@ -56,7 +56,8 @@ def test_a_program_computes_what_the_model_computes(tmp_path: Path, pruned: nn.M
         licence="MIT",
         metadata={"note": "mine"},
     )
-    assert sorted(path.name for path in folder.iterdir()) == ["SHA256SUMS", FILES[format]]  # no weights beside it that could get lost
+    # no weights beside it that could get lost
+    assert sorted(path.name for path in folder.iterdir()) == ["SHA256SUMS", FILES[format]]
     run = LOADERS[format](folder / FILES[format])
     for batch in (1, 4, 9):
         images = torch.randn(batch, *SHAPE)
