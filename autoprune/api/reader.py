@@ -4,34 +4,32 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Hashable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from autoprune.api.growth import Columns, grown
 from autoprune.api.stores import open_at, store_file, store_url
+from autoprune.api.turns import Turns
 from autoprune.errors import NotFound, StoreError
+from autoprune.store import paging
+from autoprune.store.paging import Page
 from autoprune.types import SearchRecord, Trial, TrialState
 
 if TYPE_CHECKING:
     from autoprune.store import MetricColumns, Store
 
-__all__ = ["Reader"]
+__all__ = ["Page", "Reader"]
 
 _SEARCHES = 8
 """Searches whose columns are kept: 8 bytes a trial and metric."""
 _METRICS = 24
-_RANKINGS = 16
-"""Of 8 bytes a trial."""
+_DERIVED = 16
+"""Rankings and fronts: up to 12 bytes a trial."""
 
-
-@dataclass(frozen=True, eq=False)
-class _Kept:
-    stamp: float
-    found: MetricColumns
+T = TypeVar("T")
 
 
 class Reader:
@@ -46,9 +44,9 @@ class Reader:
         self._lock = threading.Lock()
         self._store: Store | None = None
         self._inode: tuple[int, int] | None = None
-        self._columns: OrderedDict[str, _Kept] = OrderedDict()
-        self._rankings: OrderedDict[Hashable, tuple[float, np.ndarray]] = OrderedDict()
-        self._reading: dict[str, threading.Lock] = {}
+        self._turns = Turns()
+        self._columns: OrderedDict[str, Columns] = OrderedDict()
+        self._derived: OrderedDict[Hashable, tuple[int, Any]] = OrderedDict()
         self._uniform: dict[str, tuple[float, int, np.ndarray]] = {}
 
     def close(self) -> None:
@@ -79,7 +77,7 @@ class Reader:
             self._store.close()
         self._store = None
         self._columns.clear()
-        self._rankings.clear()
+        self._derived.clear()
         self._uniform.clear()
         try:
             self._store = open_at(self.url, read_only=True)
@@ -98,8 +96,6 @@ class Reader:
 
     def activity(self) -> dict[str, tuple[float, bool]]:
         """Search -> its ``stamp``, and whether a driver that may live holds it now."""
-        from autoprune.store import paging
-
         return paging.activity(self.store)
 
     def driven(self, name: str) -> bool:
@@ -108,8 +104,6 @@ class Reader:
 
     def stamp(self, name: str) -> float:
         """Another number whenever the search's trials, metrics or state are others. Raises NotFound."""
-        from autoprune.store import paging
-
         return paging.stamp(self.store, name)
 
     def baseline(self, name: str) -> Mapping[str, float]:
@@ -128,45 +122,28 @@ class Reader:
         """Some trials, by number."""
         return self.store.trials(name, numbers=numbers)
 
-    def page(
-        self,
-        name: str,
-        *,
-        limit: int,
-        after: int | None = None,
-        before: int | None = None,
-        descending: bool = False,
-        states: Collection[TrialState] | None = None,
-    ) -> list[Trial]:
-        """At most ``limit`` trials by number, between ``after`` and ``before`` (both left out)."""
-        from autoprune.store import paging
+    def page(self, name: str, page: Page) -> list[Trial]:
+        """Trials by number."""
+        return paging.trials_page(self.store, name, page)
 
-        return paging.trials_page(
-            self.store, name, limit=limit, after=after, before=before, descending=descending, states=states
-        )
-
-    def numbers_beyond(self, name: str, last: int, limit: int) -> list[int]:
-        """Numbers of the trials behind ``last``, ascending."""
-        from autoprune.store import paging
-
-        return paging.numbers_beyond(self.store, name, last, limit)
+    def numbers(self, name: str, page: Page) -> list[int]:
+        """Numbers of trials, in the order of the page."""
+        return paging.numbers_page(self.store, name, page)
 
     def states_of(self, name: str, numbers: Collection[int]) -> dict[int, TrialState]:
-        from autoprune.store import paging
-
         return paging.states_of(self.store, name, numbers)
 
     def finished_times(self, name: str, numbers: Collection[int]) -> dict[int, float]:
         """When some trials finished, in seconds since the epoch."""
-        from autoprune.store import paging
-
         return paging.finished_times(self.store, name, numbers)
+
+    def added(self, name: str, numbers: Collection[int]) -> tuple[float, dict[int, tuple[Any, ...]]]:
+        """When the search was created, and the metrics that were added to some of its trials since they finished."""
+        return paging.added_metrics(self.store, name, numbers)
 
     def uniform(self, name: str) -> np.ndarray:
         """Numbers of the trials that were proposed with uniform widths, ascending int64. Notes never change, so only
         what came since the last call is read."""
-        from autoprune.store import paging
-
         store = self.store
         began, top = paging.extent(store, name)
         kept = self._uniform.get(name)
@@ -186,41 +163,44 @@ class Reader:
 
     def metric_columns(self, name: str, names: Collection[str]) -> MetricColumns:
         """The metrics ``names`` of all COMPLETE trials; read again only when the search has changed."""
+        return self.columns(name, names).found
+
+    def columns(self, name: str, names: Collection[str]) -> Columns:
+        """The same, with what is known of how they grew."""
         wanted = set(names)
-        self.stamp(name)  # an unknown name gets no lock
-        with self._one_at_a_time(name):
+        with self._turns.of(name):
             store = self.store
             stamp = self.stamp(name)
             kept = self._columns.get(name)
             if kept is not None and kept.stamp == stamp and wanted <= kept.found.values.keys():
                 self._columns.move_to_end(name)
-                return kept.found
+                return kept
             if kept is not None and len(wanted | kept.found.values.keys()) <= _METRICS:
                 wanted |= kept.found.values.keys()
-            found = store.metric_columns(name, wanted)
-            self._columns[name] = _Kept(stamp, found)
+            earlier = None if kept is None else kept.found
+            found = self._columns[name] = grown(store.metric_columns(name, wanted, earlier=earlier), stamp, kept)
             while len(self._columns) > _SEARCHES:
                 self._columns.popitem(last=False)
         return found
 
-    def ranking(self, name: str, key: Hashable, make: Callable[[], np.ndarray]) -> np.ndarray:
-        """What ``make`` gives, until the search changes: the next page of a list needs the same order."""
-        stamp = self.stamp(name)
-        with self._lock:
-            kept = self._rankings.get((name, key))
-        if kept is None or kept[0] != stamp:
-            kept = (stamp, make())
-            with self._lock:
-                self._rankings[name, key] = kept
-                self._rankings.move_to_end((name, key))
-                while len(self._rankings) > _RANKINGS:
-                    self._rankings.popitem(last=False)
-        return kept[1]
+    def derived(self, name: str, key: Hashable, columns: Columns, make: Callable[[T | None, int], T]) -> T:
+        """What ``make`` gives for these columns of a search, kept for the next one who asks.
 
-    @contextmanager
-    def _one_at_a_time(self, name: str) -> Iterator[None]:
-        """Readers of a search that has just changed wait for the first of them instead of all reading it."""
-        with self._lock:
-            lock = self._reading.setdefault(name, threading.Lock())
-        with lock:
-            yield
+        ``make`` is handed what it gave the last time for this key, and how many rows at the beginning are as they
+        were then (see :meth:`Columns.unchanged`); None and 0 where nothing of it can be used.
+        """
+        with self._turns.of((name, key)):
+            with self._lock:
+                kept = self._derived.get((name, key))
+            if kept is not None and kept[0] == columns.version:
+                found: T = kept[1]
+                return found
+            same = 0 if kept is None else columns.unchanged(kept[0])
+            found = make(kept[1] if kept is not None and same else None, same)
+            if kept is None or kept[0] < columns.version:
+                with self._lock:
+                    self._derived[name, key] = (columns.version, found)
+                    self._derived.move_to_end((name, key))
+                    while len(self._derived) > _DERIVED:
+                        self._derived.popitem(last=False)
+        return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from autoprune.errors import ConfigError
 from autoprune.types import Constraint, Objective
 
 if TYPE_CHECKING:
+    from autoprune.api.growth import Columns
     from autoprune.api.reader import Reader
     from autoprune.store import MetricColumns
 
@@ -68,17 +69,54 @@ def front_view(
     constraints = tuple(item for text in where for item in parse_constraint(text))
     asked = [*(each.metric for each in axes), *(each.metric for each in constraints)]
     baseline = reader.baseline(name)
-    found = reader.metric_columns(name, asked)
+    columns = reader.columns(name, asked)
+    found = columns.found
     nothing = Points(np.empty(0, np.int64), np.empty((0, len(axes))))
     if not found.complete.any():
         return FrontView(axes, constraints, nothing, 0, nothing, 0, nothing.numbers)
     require_measured(reader, name, asked, found)
-    rows, considered = front_rows(found.values, axes, constraints, baseline)
+    rows, considered = _front(reader, name, columns, axes, constraints, baseline)
     members = _points(found, axes, rows)
     if not others:
         return FrontView(axes, constraints, members, considered, nothing, 0, nothing.numbers)
     behind, total, uniform = _others(found, axes, rows, reader.uniform(name), others)
     return FrontView(axes, constraints, members, considered, _points(found, axes, behind), total, uniform)
+
+
+@dataclass(frozen=True, eq=False)
+class _Kept:
+    """Rows in their order, and the baseline that the budgets were relative to."""
+
+    baseline: Mapping[str, float]
+    rows: np.ndarray
+    considered: int
+    numbers: np.ndarray
+
+
+def _front(
+    reader: Reader,
+    name: str,
+    columns: Columns,
+    axes: tuple[Objective, ...],
+    constraints: tuple[Constraint, ...],
+    baseline: Mapping[str, float],
+) -> tuple[np.ndarray, int]:
+    """As ``front_rows``. A trial that was off the front stays there: what is on it now was on it, or is new."""
+    values = columns.found.values
+
+    def make(earlier: _Kept | None, same: int) -> _Kept:
+        if earlier is None or earlier.baseline != baseline:
+            rows, considered = front_rows(values, axes, constraints, baseline)
+            return _Kept(baseline, rows, considered, columns.found.numbers[rows])
+        rows = np.append(np.sort(earlier.rows[earlier.rows < same]), np.arange(same, len(columns.found.numbers)))
+        some, _ = front_rows({metric: column[rows] for metric, column in values.items()}, axes, constraints, baseline)
+        usable = meets(values, constraints, baseline)
+        for each in axes:
+            usable &= np.isfinite(values[each.metric])
+        return _Kept(baseline, rows[some], int(np.count_nonzero(usable)), columns.found.numbers[rows[some]])
+
+    kept = reader.derived(name, ("front", axes, constraints), columns, make)
+    return kept.rows, kept.considered
 
 
 def _axes(x: str, y: str, z: str | None) -> tuple[Objective, ...]:
@@ -122,23 +160,32 @@ def ranked_numbers(reader: Reader, name: str, *, where: Sequence[str], sort: str
     Trials without the metric are left out. Shape (N,) int64. Raises as :func:`front_view`.
     """
     constraints = tuple(item for text in where for item in parse_constraint(text))
-    return reader.ranking(
-        name, (constraints, sort, descending), lambda: _ranked(reader, name, constraints, sort, descending)
-    )
-
-
-def _ranked(reader: Reader, name: str, constraints: Sequence[Constraint], sort: str, descending: bool) -> np.ndarray:
     metrics = [] if sort == "number" else [sort]
     asked = [*metrics, *(each.metric for each in constraints)]
-    found = reader.metric_columns(name, asked)
+    columns, baseline = reader.columns(name, asked), reader.baseline(name)
+    found = columns.found
     if not found.complete.any():
         return np.empty(0, np.int64)
     require_measured(reader, name, asked, found)
-    held = found.complete & meets(found.values, constraints, reader.baseline(name)) if asked else found.complete
-    if not metrics:
-        numbers = found.numbers[held]
-        return numbers[::-1] if descending else numbers
-    values = found.values[sort]
-    rows = np.flatnonzero(held & np.isfinite(values))
-    keys = -values[rows] if descending else values[rows]
-    return found.numbers[rows[np.argsort(keys, kind="stable")]]
+
+    def make(earlier: _Kept | None, same: int) -> _Kept:
+        usable = found.complete & meets(found.values, constraints, baseline) if asked else found.complete
+        if not metrics:
+            rows = np.flatnonzero(usable)[:: -1 if descending else 1]
+        else:
+            keys = -found.values[sort] if descending else found.values[sort]
+            known = earlier is not None and earlier.baseline == baseline
+            rows = _sorted(usable & np.isfinite(keys), keys, *((earlier.rows, same) if earlier and known else ()))
+        return _Kept(baseline, rows.astype(np.int32), len(rows), found.numbers[rows])
+
+    return reader.derived(name, ("ranking", constraints, sort, descending), columns, make).numbers
+
+
+def _sorted(usable: np.ndarray, keys: np.ndarray, order: np.ndarray | None = None, same: int = 0) -> np.ndarray:
+    """The usable rows by key, then by row; those before ``same`` are in ``order`` as they were then."""
+    rows = np.flatnonzero(usable[same:]) + same
+    rows = rows[np.argsort(keys[rows], kind="stable")]
+    if order is None:
+        return rows
+    before = order if not len(order) or order.max() < same else order[order < same]
+    return np.insert(before, np.searchsorted(keys[before], keys[rows], side="right"), rows)

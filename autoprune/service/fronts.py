@@ -159,13 +159,13 @@ def comparisons(name: SearchName, here: Here) -> Response:
         content = json.loads(path.read_text("utf-8")) if status.st_size <= _REPORT_BYTES else None
     except (OSError, ValueError):
         content = None
-    if isinstance(content, dict):
-        try:
-            content = without_digest(content)
-        except Damaged as error:
-            raise NotFound(
-                f"the comparison of search {name!r} is damaged: {error.message}.",
-                f"Make it again with 'autoprune compare {name}'.",
-            ) from None
+    if not isinstance(content, dict):
         raise NotFound(f"search {name!r} has no comparison.", f"Make one with 'autoprune compare {name}'.")
+    try:
+        content = without_digest(content)
+    except Damaged as error:
+        raise NotFound(
+            f"the comparison of search {name!r} is damaged: {error.message}.",
+            f"Make it again with 'autoprune compare {name}'.",
+        ) from None
     return reply({"comparisons": [{"search": name, "report": content, "written_at": status.st_mtime}]})

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from fastapi import APIRouter, Query, Response
 
-from autoprune.api.reader import Reader
+from autoprune.api.reader import Page
 from autoprune.api.views import ranked_numbers
 from autoprune.errors import ConfigError
-from autoprune.service.context import Here
+from autoprune.service.context import Context, Here
 from autoprune.service.parameters import Number, SearchName, Where, errors
-from autoprune.service.replies import reply
+from autoprune.service.replies import encoded, reply
 from autoprune.service.schemas import CandidateBody, SearchBody, SearchesBody, TrialsBody
 from autoprune.service.shapes import candidate_body, search_body, search_summary, trial_body
 from autoprune.types import TrialState
@@ -67,34 +67,36 @@ def trials(
     states = {TrialState(each) for each in state} or None
     last = None if cursor is None else int(cursor)
     if metric == "number" and not where:
-        return reply(_by_number(here.reader, name, states, after, last, descending, limit))
+        return _by_number(here, name, states, after, last, descending, limit)
     if states is not None and TrialState.COMPLETE not in states:
-        here.reader.stamp(name)
-        return reply({"trials": [], "next": None, "total": 0})
+        return reply({"next": None, "total": 0}, lists={"trials": here.bodies.of(name, [])})
     numbers = ranked_numbers(here.reader, name, where=where, sort=metric, descending=descending)
-    return reply(_of_ranking(here.reader, name, numbers if after is None else numbers[numbers > after], last, limit))
+    return _of_ranking(here, name, numbers if after is None else numbers[numbers > after], last, limit)
 
 
 def _by_number(
-    reader: Reader,
+    here: Context,
     name: str,
     states: set[TrialState] | None,
     after: int | None,
     last: int | None,
     descending: bool,
     limit: int,
-) -> dict[str, Any]:
+) -> Response:
     if last is not None and not descending:
         after = last if after is None else max(after, last)
-    before = last if descending else None
-    found = reader.page(name, limit=limit + 1, after=after, before=before, descending=descending, states=states)
-    more = len(found) > limit
-    found = found[:limit]
-    following = str(found[-1].number) if more else None
-    return {"trials": [trial_body(trial) for trial in found], "next": following, "total": None}
+    page = Page(limit + 1, after, last if descending else None, descending, states)
+    if states is None:
+        numbers = here.reader.numbers(name, page)
+        found = here.bodies.of(name, numbers[:limit])
+    else:  # what is asked for by its state must not have another one a moment later
+        trials = here.reader.page(name, page)
+        numbers, found = [each.number for each in trials], [encoded(trial_body(each)) for each in trials[:limit]]
+    following = str(numbers[limit - 1]) if len(numbers) > limit else None
+    return reply({"next": following, "total": None}, lists={"trials": found})
 
 
-def _of_ranking(reader: Reader, name: str, numbers: np.ndarray, last: int | None, limit: int) -> dict[str, Any]:
+def _of_ranking(here: Context, name: str, numbers: np.ndarray, last: int | None, limit: int) -> Response:
     begin = 0
     if last is not None:
         places = np.flatnonzero(numbers == last)
@@ -102,13 +104,8 @@ def _of_ranking(reader: Reader, name: str, numbers: np.ndarray, last: int | None
             raise ConfigError(f"cursor {last} is not of this list.", "Begin again without a cursor.")
         begin = int(places[0]) + 1
     page = numbers[begin : begin + limit].tolist()
-    by_number = {trial.number: trial for trial in reader.trials(name, numbers=page)}
     following = str(page[-1]) if begin + limit < len(numbers) else None
-    return {
-        "trials": [trial_body(by_number[number]) for number in page],
-        "next": following,
-        "total": len(numbers),
-    }
+    return reply({"next": following, "total": len(numbers)}, lists={"trials": here.bodies.of(name, page)})
 
 
 @router.get("/searches/{name}/trials/{number}", response_model=CandidateBody)

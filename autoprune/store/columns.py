@@ -17,6 +17,10 @@ from autoprune.types import Constraint, TrialState
 
 __all__ = ["MetricColumns", "complete_columns", "measured", "within"]
 
+_FEW = 5 * packing.SIZE
+"""Trials, beyond which it costs more to look for added metrics than it saves."""
+_ONE_BY_ONE = 16
+
 Range = tuple[int | None, int | None]
 """Numbers from the first (included) to the second (not); None is open."""
 
@@ -31,12 +35,37 @@ class MetricColumns:
     """(N,) bool."""
     values: Mapping[str, np.ndarray]
     """Metric -> (N,) float64; NaN where the trial is not COMPLETE or the metric is absent or not a number."""
+    rows: Rows | None = None
+    """What was read from rows, for the next reading of the same search."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Metrics of COMPLETE trials that were not packed when they were read."""
+
+    search: tuple[int, float]
+    """Of the search: its id, and when it was created. A deleted one may leave both its name and its id to another."""
+    added: frozenset[Any]
+    """The metrics that were added to finished trials: all else of a finished trial never changes."""
+    numbers: np.ndarray
+    values: Mapping[str, np.ndarray]
 
 
 def complete_columns(
-    connection: Connection, search_id: int, names: Iterable[str], *, has_packs: bool = True
+    connection: Connection,
+    search: tuple[int, float],
+    names: Iterable[str],
+    *,
+    has_packs: bool = True,
+    earlier: MetricColumns | None = None,
 ) -> MetricColumns:
-    """The metrics ``names`` of all COMPLETE trials."""
+    """The metrics ``names`` of all COMPLETE trials.
+
+    Args:
+        search: its id, and when it was created.
+        earlier: what was found before. Rows of finished trials that are known from there are not read again.
+    """
+    search_id = search[0]
     packed = _packed_states(connection, search_id) if has_packs else {}
     ranges = _not_packed(packed)
     loose = _loose_numbers(connection, search_id, ranges)
@@ -48,13 +77,14 @@ def complete_columns(
     head = len(numbers) - len(loose)
     np.equal(np.frombuffer(b"".join(packed.values()), np.uint8), packing.COMPLETE, out=complete[:head])
     offsets = dict(zip(packed, accumulate([0, *sizes[:-1]]), strict=True)) if packed else {}
+    rows = _read_rows(connection, search, list(dict.fromkeys(names)), ranges, loose, earlier)
     values = {}
-    for name in dict.fromkeys(names):
+    for name, found in rows.values.items():
         column = np.full(len(numbers), np.nan)
         _fill_packed(connection, search_id, name, offsets, column[:head])
-        _fill_loose(connection, search_id, name, ranges, loose, column[head:])
+        column[head:] = found
         values[name] = column
-    return _sorted(MetricColumns(numbers, complete, values), head)
+    return _sorted(MetricColumns(numbers, complete, values, rows), head)
 
 
 def within(
@@ -170,6 +200,41 @@ def _loose_numbers(connection: Connection, search_id: int, ranges: Collection[Ra
         )
         parts.append(np.array(connection.execute(query).scalars().all(), np.int64))
     return np.sort(np.concatenate(parts))
+
+
+def _read_rows(
+    connection: Connection,
+    search: tuple[int, float],
+    names: Sequence[str],
+    ranges: Collection[Range],
+    loose: np.ndarray,
+    earlier: MetricColumns | None,
+) -> Rows:
+    """Metrics of the trials ``loose`` within the ranges."""
+    search_id, known = search[0], None if earlier is None else earlier.rows
+    few = len(loose) <= _FEW
+    added = _added(connection, search_id, ranges) if few else frozenset()
+    values = {name: np.full(len(loose), np.nan) for name in names}
+    again = known is not None and few and (known.search, known.added) == (search, added)
+    if known is not None and again and len(known.numbers) and len(loose) and known.values.keys() >= set(names):
+        place = np.minimum(np.searchsorted(known.numbers, loose), len(known.numbers) - 1)
+        same = known.numbers[place] == loose
+        for name, column in values.items():
+            column[same] = known.values[name][place[same]]
+        new = loose[~same].tolist()
+        ranges = [(number, number + 1) for number in new] if len(new) <= _ONE_BY_ONE else ranges
+    for name, column in values.items():
+        _fill_loose(connection, search_id, name, ranges, loose, column)
+    return Rows(search, added, loose, values)
+
+
+def _added(connection: Connection, search_id: int, ranges: Collection[Range]) -> frozenset[Any]:
+    """Metrics that were added to trials within the ranges: number, name and value."""
+    found: set[Any] = set()
+    for numbers in ranges:
+        query = select(metrics.c.number, metrics.c.name, metrics.c.value)
+        found.update(map(tuple, connection.execute(query.where(*_in(metrics, search_id, numbers), metrics.c.added))))
+    return frozenset(found)
 
 
 def _fill_loose(

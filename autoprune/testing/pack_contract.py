@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from autoprune.errors import StoreError
-from autoprune.store import Lease, Store, new_owner, open_store, packs
+from autoprune.store import Lease, MetricColumns, Store, new_owner, open_store, packs
 from autoprune.testing.store_contract import create, finished, started
 from autoprune.types import Constraint, TrialState
 
@@ -64,10 +64,10 @@ def _value(rng: np.random.Generator) -> float:
     return float(rng.choice([math.nan, math.inf, -math.inf, *rng.integers(0, 9, 12) / 8]))
 
 
-def assert_columns_agree(store: Store) -> None:
+def assert_columns_agree(store: Store, earlier: MetricColumns | None = None) -> MetricColumns:
     """``metric_columns``, ``columns`` and ``measured`` against the trials themselves."""
     complete = store.trials("one", states=[TrialState.COMPLETE])
-    found = store.metric_columns("one", NAMES)
+    found = store.metric_columns("one", NAMES, earlier=earlier)
     assert found.numbers[found.complete].tolist() == [trial.number for trial in complete]
     assert (np.diff(found.numbers) > 0).all()
     for name in NAMES:
@@ -79,6 +79,7 @@ def assert_columns_agree(store: Store) -> None:
     met = [t for t in complete if t.metrics.get("macs", math.nan) <= 4 and t.metrics["top1"] >= 0.25]
     assert numbers.tolist() == [trial.number for trial in met]
     assert values[:, 0].tolist() == [trial.metrics["top1"] for trial in met]
+    return found
 
 
 class PackContract:
@@ -103,9 +104,11 @@ class PackContract:
     def test_packs_say_what_the_rows_say(self, store: Store, lease: Lease, seed: int) -> None:
         rng = np.random.default_rng(seed)
         running: list[int] = []
+        earlier = None
         for begin in range(0, 75, 15):
             drive(store, lease, rng, range(begin, begin + 15), running=running)
             assert_columns_agree(store)
+            earlier = assert_columns_agree(store, earlier)
         assert len(store.pack_starts("one")) >= 2, "queries read packs"
         assert store.check_packs("one") == []
 
@@ -135,8 +138,9 @@ class PackContract:
         assert 0 in store.pack_starts("one")
         states = {trial.number: trial.state for trial in store.trials("one") if trial.number < SIZE}
         for number, value in zip(states, [0.5, math.nan, math.inf, 0.25] * SIZE, strict=False):
+            earlier = assert_columns_agree(store)
             store.add_metrics("one", number, {"test_top1": value, "top1": value})
-            assert_columns_agree(store)
+            assert_columns_agree(store, earlier)
         assert set(states.values()) > {TrialState.COMPLETE}
         assert store.check_packs("one") == []
 
