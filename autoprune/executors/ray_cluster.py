@@ -6,6 +6,8 @@ import logging
 import math
 import os
 import secrets
+import signal
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -59,6 +61,7 @@ def connected(config: RayExecutorConfig) -> Iterator[str]:
             address = config.address or os.environ.get(_ADDRESS_VARIABLE)
             if address is None:
                 stack.enter_context(_environment(_local_token()))
+            stack.callback(_take_sigterm_back)
             stack.callback(ray.shutdown)
             with _own_sigterm():
                 _join(address) if address else _start(folder)
@@ -124,13 +127,22 @@ def _local_token() -> dict[str, str]:
 
 @contextmanager
 def _own_sigterm() -> Iterator[None]:
-    """Keep ray.init from taking SIGTERM: its handler exits in the midst of the start and leaves processes behind."""
+    """Keep ray.init from taking SIGTERM: its handlers exit in the midst of the start, or abort with a C++ stack, and
+    leave processes behind."""
     install = utils.set_sigterm_handler
     utils.set_sigterm_handler = lambda handler: None
     try:
         yield
     finally:
         utils.set_sigterm_handler = install
+        _take_sigterm_back()
+
+
+def _take_sigterm_back() -> None:
+    """Ray's core puts a handler below Python's, and the system's default when it leaves: install Python's again."""
+    handler = signal.getsignal(signal.SIGTERM)
+    if handler is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
 
 
 @contextmanager

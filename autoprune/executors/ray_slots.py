@@ -30,8 +30,8 @@ from autoprune.types import Outcome, OutcomeKind, Trial
 
 __all__ = ["STOP_SECONDS", "NoOutput", "SlotScheduler", "SlotSearcher"]
 
-STOP_SECONDS = 10.0
-"""How long running trials may go on after Ctrl-C."""
+STOP_SECONDS = 8.0
+"""How long running trials may go on after Ctrl-C or SIGTERM: the driver is to be gone in ten, as preemption asks."""
 _GRACE_SECONDS = 1.0
 """A worker ends itself at its limit; so much later the driver kills it."""
 _MAX_TICK_SECONDS = 0.5

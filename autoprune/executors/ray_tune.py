@@ -48,7 +48,7 @@ class RayTuneExecutor:
     def run(self, session: AskTell) -> None:
         """Return when the session is done.
 
-        SIGINT and SIGTERM stop the session; running trials get ten seconds to finish, and none after a second signal.
+        SIGINT, SIGTERM and SIGHUP stop the session; running trials get eight seconds, and none after a second signal.
         Those that do not are left to be run again on resume. It then returns, as it does when the session is done.
 
         Raises ConfigError (no cluster, or not one trial fits it), SearchAborted (no worker can be started), and what
@@ -100,7 +100,8 @@ class RayTuneExecutor:
 
 @contextmanager
 def _signals(scheduler: SlotScheduler) -> Iterator[None]:
-    """SIGINT and SIGTERM stop the session in good order; Ray is never interrupted half started, which leaves orphans.
+    """SIGINT, SIGTERM (a node that is taken away) and SIGHUP (a terminal that is closed) stop the session in good
+    order; Ray is never interrupted half started, which leaves orphans.
 
     In another thread than the main one: no handlers.
     """
@@ -114,10 +115,13 @@ def _signals(scheduler: SlotScheduler) -> Iterator[None]:
         scheduler.stop(reason, 0.0 if seen else STOP_SECONDS)
         seen.append(number)
 
+    stopping = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # under nohup it is to go on
+        stopping.append(signal.SIGHUP)
     # Tune installs a handler of its own for SIGUSR1 and leaves it there.
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
-    signal.signal(signal.SIGINT, handle)
-    signal.signal(signal.SIGTERM, handle)
+    before = {number: signal.getsignal(number) for number in (*stopping, signal.SIGUSR1)}
+    for number in stopping:
+        signal.signal(number, handle)
     try:
         yield
     finally:
