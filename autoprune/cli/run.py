@@ -10,6 +10,7 @@ import typer
 from autoprune.cli.failures import Interrupted
 from autoprune.cli.options import Format, FormatOption, QuietOption, SearchName, StoreOption
 from autoprune.cli.output import message
+from autoprune.cli.signals import ended_like_ctrl_c
 
 if TYPE_CHECKING:
     from autoprune.api import SearchResult
@@ -54,7 +55,7 @@ def search(
     from autoprune.cli.progress import make_progress
 
     try:
-        with make_progress(quiet=quiet) as progress:
+        with ended_like_ctrl_c(), make_progress(quiet=quiet) as progress:
             result = api.search(config, overrides=overrides or (), store=store, progress=progress)
     except KeyboardInterrupt:
         raise Interrupted(_resume_hint(_name_in(config, overrides or ()), store)) from None
@@ -75,7 +76,7 @@ def resume(
     from autoprune.cli.progress import make_progress
 
     try:
-        with make_progress(quiet=quiet) as progress:
+        with ended_like_ctrl_c(), make_progress(quiet=quiet) as progress:
             result = api.resume(name, store=store, trials=trials, progress=progress)
     except KeyboardInterrupt:
         raise Interrupted(_resume_hint(name, store)) from None
@@ -96,7 +97,8 @@ def show(result: SearchResult, store: str | None, format: Format, quiet: bool) -
 
 
 def _resume_hint(name: str, store: str | None) -> str:
-    return f"resume with: autoprune resume {name}" + (f" --store {store}" if store else "")
+    given = store and store != os.environ.get("AUTOPRUNE_STORE")  # the option's value may come from there
+    return f"resume with: autoprune resume {name}" + (f" --store {without_password(store or '')}" if given else "")
 
 
 def _name_in(config: str, overrides: Sequence[str]) -> str:
