@@ -6,6 +6,8 @@ import asyncio
 import math
 import time
 from collections import OrderedDict
+from collections.abc import Coroutine
+from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -64,6 +66,7 @@ class BodyLimit:
     def __init__(self, app: ASGIApp, limits: Limits) -> None:
         self._app = app
         self._limits = limits
+        self._reading: list[asyncio.Task[bytes | None]] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not _has_body(Headers(scope=scope)):
@@ -75,7 +78,7 @@ class BodyLimit:
         most = self._limits.body_bytes
         too_long = len(declared) > 15 or int(declared) > most
         try:
-            body = await asyncio.wait_for(_read(receive, -1 if too_long else most), self._limits.body_seconds)
+            body = await self._in_time(_read(receive, -1 if too_long else most))
         except ConnectionError:
             return None  # half a body is no request, and nobody waits for an answer
         except asyncio.TimeoutError:
@@ -85,6 +88,21 @@ class BodyLimit:
         if body is None:
             return await self._refuse(send)
         return await self._app(scope, _replayed(body, receive), send)
+
+    async def _in_time(self, reading: Coroutine[Any, Any, bytes | None]) -> bytes | None:
+        """Raises asyncio.TimeoutError when it takes too long, or longest of too many."""
+        task = asyncio.ensure_future(reading)
+        self._reading.append(task)
+        if len(self._reading) > self._limits.bodies:
+            self._reading[0].cancel()
+        try:
+            await asyncio.wait({task}, timeout=self._limits.body_seconds)
+            if not task.done() or task.cancelled():
+                raise asyncio.TimeoutError
+            return task.result()
+        finally:
+            self._reading.remove(task)
+            task.cancel()
 
     async def _refuse(self, send: Send) -> None:
         message = f"the body is longer than {self._limits.body_bytes:,} bytes."

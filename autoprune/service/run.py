@@ -15,7 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from autoprune.api.stores import open_at, store_url
-from autoprune.errors import ConfigError
+from autoprune.errors import ConfigError, without_password
 from autoprune.service.app import create_app
 from autoprune.service.connections import Connection, Waiting
 from autoprune.service.context import Context
@@ -88,8 +88,12 @@ class Server(uvicorn.Server):
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
         # A thread that computes hands over after 5 ms by default, and an answer changes threads ten times.
+        before = sys.getswitchinterval()
         sys.setswitchinterval(_SWITCH_SECONDS)
-        super().run(sockets)
+        try:
+            super().run(sockets)
+        finally:
+            sys.setswitchinterval(before)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         # Event streams end when the server is asked to end, instead of waiting for their clients.
@@ -130,7 +134,8 @@ def listen(host: str, port: int) -> socket.socket:
 
 def _welcome(settings: Settings, listening: socket.socket, token_file: str | None) -> None:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    _say(f"autoprune serves {settings.store} at http://{host}:{listening.getsockname()[1]}/ (Ctrl-C ends it)")
+    store = without_password(settings.store)
+    _say(f"autoprune serves {store} at http://{host}:{listening.getsockname()[1]}/ (Ctrl-C ends it)")
     if token_file is not None:
         _say(f"a token of {token_file} is asked for.")
     if settings.ray_address is not None and settings.parallel:

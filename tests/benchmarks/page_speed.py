@@ -24,12 +24,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import uvicorn
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from autoprune.bench.big_store import NAME, build
 from autoprune.service.app import create_app
-from autoprune.service.run import listen
+from autoprune.service.run import Server, listen
 from autoprune.service.settings import Settings
 
 STATIC = Path(__file__).resolve().parents[2] / "autoprune" / "service" / "static"
@@ -48,7 +47,7 @@ fetch("points.json").then((answer) => answer.json()).then(async (points) => {
 def serve(store: Path, folder: Path) -> str:
     listening = listen("127.0.0.1", 0)
     app = create_app(Settings(store=f"sqlite:///{store}", data_root=folder, output=folder, parallel=0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", ws="none"))
+    server = Server(app, log_level="error")
     threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True).start()
     return f"http://127.0.0.1:{listening.getsockname()[1]}"
 

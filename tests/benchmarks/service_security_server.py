@@ -9,10 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import uvicorn
-
 from autoprune.service.app import create_app
-from autoprune.service.run import listen
+from autoprune.service.run import Server, listen
 from autoprune.service.settings import Limits, Settings
 from autoprune.service.tokens import Tokens, load_tokens
 
@@ -37,7 +35,7 @@ def main() -> None:
     )
     socket = listen("127.0.0.1", 0)
     Path(port_file).write_text(str(socket.getsockname()[1]))
-    uvicorn.Server(uvicorn.Config(create_app(settings), log_level="warning", ws="none")).run(sockets=[socket])
+    Server(create_app(settings)).run(sockets=[socket])
 
 
 if __name__ == "__main__":

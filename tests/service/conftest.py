@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from fastapi.testclient import TestClient
 
 from autoprune.service.app import create_app
-from autoprune.service.run import listen
+from autoprune.service.run import Server, listen
 from autoprune.service.settings import Limits, Settings
 from autoprune.store import new_owner, open_store
 from autoprune.types import Candidate, SearchState, Trial, TrialState
@@ -99,7 +98,7 @@ def client(serve: Callable[..., TestClient]) -> TestClient:
 @pytest.fixture
 def listening(store: str, tmp_path: Path) -> Iterator[Callable[..., str]]:
     """Serve on a socket of this process; gives the URL."""
-    running: list[tuple[uvicorn.Server, threading.Thread]] = []
+    running: list[tuple[Server, threading.Thread]] = []
 
     def start(**settings: Any) -> str:
         (tmp_path / "data").mkdir(exist_ok=True)
@@ -107,8 +106,7 @@ def listening(store: str, tmp_path: Path) -> Iterator[Callable[..., str]]:
         chosen["limits"] = Limits(launches_per_minute=10_000)
         app = create_app(Settings(**{**chosen, **settings}))
         socket = listen("127.0.0.1", 0)
-        config = uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1, ws="none")
-        server = uvicorn.Server(config)
+        server = Server(app, log_level="error", timeout_graceful_shutdown=1)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]})
         thread.start()
         running.append((server, thread))

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 
 from autoprune.service.app import create_app
-from autoprune.service.run import listen
+from autoprune.service.run import Server, listen
 from autoprune.service.settings import Limits, Settings
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -58,7 +57,7 @@ def tab(browser: Any) -> Iterator[Any]:
 @pytest.fixture
 def site(store: str, tmp_path: Path) -> Iterator[Callable[..., str]]:
     """Serve the store (or another) on a free port; returns the address of the page."""
-    running: list[tuple[uvicorn.Server, threading.Thread]] = []
+    running: list[tuple[Server, threading.Thread]] = []
 
     def start(url: str = store, **settings: Any) -> str:
         listening = listen("127.0.0.1", 0)
@@ -70,7 +69,7 @@ def site(store: str, tmp_path: Path) -> Iterator[Callable[..., str]]:
         }
         chosen["limits"] = Limits(launches_per_minute=10_000)
         app = create_app(Settings(**{**chosen, **settings}))
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none", timeout_graceful_shutdown=2))
+        server = Server(app, timeout_graceful_shutdown=2)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
         running.append((server, thread))
