@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
@@ -29,6 +30,13 @@ __all__ = [
 ]
 
 
+def _without_defaults(content: dict[str, Any], config: Strict, keys: Sequence[str]) -> dict[str, Any]:
+    """A serialised configuration without those of the keys that have their default."""
+    fields = type(config).model_fields
+    unset = [key for key in keys if getattr(config, key) == fields[key].default]
+    return {key: value for key, value in content.items() if key not in unset}
+
+
 class UniformControllerConfig(Strict):
     """One keep_ratio for all groups, from full to the smallest feasible in even steps of MACs."""
 
@@ -47,6 +55,7 @@ _SAMPLER_KEYS = {
     "population": ("nsga2", "nsga3", "cmaes"),
     "startup_trials": ("tpe", "gp"),
     "window": ("tpe", "gp"),
+    "history": ("tpe", "gp"),
 }
 
 
@@ -64,6 +73,9 @@ class OptunaControllerConfig(Strict):
     window: int | None = Field(None, ge=8)
     """``tpe``, ``gp``: how many finished trials the model is fitted to, half of them the best, half the latest of the
     others; null: 250 (``tpe``), 40 (``gp``)."""
+    history: int = Field(2000, ge=8)
+    """``tpe``, ``gp``: how many finished trials are remembered, from which the window is chosen: the best half and the
+    latest of the others. Searches of no more trials forget nothing; a longer one costs no more a proposal."""
     seed_uniform: int = Field(5, ge=0)
     """The first so many proposals are uniform widths."""
 
@@ -81,15 +93,14 @@ class OptunaControllerConfig(Strict):
         for key, owners in _SAMPLER_KEYS.items():
             if self.sampler not in owners and getattr(self, key) != type(self).model_fields[key].default:
                 raise ValueError(f"{key} is a key of {' and '.join(owners)}; sampler {self.sampler} has none")
+        if self.window is not None and self.window > self.history:
+            raise ValueError(f"history must be at least the window, got {self.history} and a window of {self.window}")
         return self
 
     @model_serializer(mode="wrap")
     def _without_new_keys(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Searches from before there was a window keep their digest."""
-        content: dict[str, Any] = serialise(self)
-        if self.window is None:
-            del content["window"]
-        return content
+        """Searches from before there was a window or a history keep their digest."""
+        return _without_defaults(serialise(self), self, ("window", "history"))
 
 
 _PRESETS: dict[str, dict[str, Any]] = {
@@ -197,6 +208,13 @@ class RegressionControllerConfig(Strict):
     seed_uniform: int = Field(4, ge=0)
     exploration: float = Field(0.3, ge=0)
     """How far from the most likely function one is drawn, as a multiple of what the trials leave uncertain."""
+    history: int = Field(2000, ge=8)
+    """How many finished trials the regression is fitted to: the best half of so many, and the latest of the others."""
+
+    @model_serializer(mode="wrap")
+    def _without_new_keys(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Searches from before there was a history keep their digest."""
+        return _without_defaults(serialise(self), self, ("history",))
 
 
 def _serves(config: Any, info: ValidationInfo) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
+from autoprune.controllers.digests import Digests
 from autoprune.space import Decoder, SearchSpace
 from autoprune.space.decoding import METRICS
 from autoprune.types import Candidate, Objective, Trial
@@ -105,10 +106,16 @@ class Proposed:
 
     def __init__(self, space: SearchSpace) -> None:
         self._size = space.size
-        self._digests: set[str] = set()
+        self._digests = Digests()
+
+    def add(self, candidate: Candidate) -> None:
+        """It was proposed before a resume."""
+        self._digests.add(candidate.digest)
 
     def restore(self, history: Iterable[Trial]) -> None:
-        self._digests = {trial.candidate.digest for trial in history}
+        self._digests = Digests()
+        for trial in history:
+            self.add(trial.candidate)
 
     def __contains__(self, candidate: Candidate) -> bool:
         return candidate.digest in self._digests

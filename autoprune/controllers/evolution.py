@@ -7,6 +7,7 @@ until one fits, and no trial waits for the end of a generation.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -60,9 +61,9 @@ class EvolutionController:
         self._losses = Losses(self._objectives)
         self._population: list[tuple[np.ndarray, np.ndarray]] = []
         """(genes, losses) of the survivors, the best first."""
-        self._bad: list[np.ndarray] = []
-        self._good: list[np.ndarray] = []
-        """Genes of what was measured, survivors or not."""
+        self._bad: deque[np.ndarray] = deque(maxlen=_REMEMBERED)
+        self._good: deque[np.ndarray] = deque(maxlen=_REMEMBERED)
+        """Genes of what was measured lately, survivors or not."""
 
     @property
     def exhausted(self) -> bool:
@@ -97,7 +98,7 @@ class EvolutionController:
         if not self._bad or not self._good:
             return False
         genes = self._genes.encode(candidate)
-        known = (np.stack(genes_of[-_REMEMBERED:]) for genes_of in (self._bad, self._good))
+        known = (np.stack(tuple(genes_of)) for genes_of in (self._bad, self._good))
         bad, good = (float(np.abs(table - genes).sum(axis=1).min()) for table in known)
         return bad < good
 
@@ -133,6 +134,6 @@ class EvolutionController:
 
     def load_state(self, state: Mapping[str, Any], history: Sequence[Trial]) -> None:
         self._start_over()
-        self._proposed.restore(history)
         for trial in history:
+            self._proposed.add(trial.candidate)
             self.tell(trial)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from autoprune.controllers.digests import Digests
 from autoprune.space.decoding import METRICS
 from autoprune.types import Objective, Trial, TrialState
 
@@ -18,16 +19,15 @@ class Losses:
 
     def __init__(self, objectives: Sequence[Objective]) -> None:
         self._objectives = tuple(objectives)
-        self._seen: set[str] = set()
+        self._seen = Digests()
 
     def of(self, trial: Trial) -> np.ndarray | None:
         """(objectives,) float64; infinite for a candidate known to be bad; None where there is nothing to learn.
 
         The second call with the same candidate returns None.
         """
-        if not trial.state.finished or trial.state is TrialState.FAILED or trial.candidate.digest in self._seen:
+        if not trial.state.finished or trial.state is TrialState.FAILED or not self._seen.add(trial.candidate.digest):
             return None
-        self._seen.add(trial.candidate.digest)
         values = np.array([item.sign * trial.metrics.get(item.metric, math.nan) for item in self._objectives])
         bad = trial.state in (TrialState.INFEASIBLE, TrialState.DIVERGED) or not np.isfinite(values).all()
         return np.full(len(values), np.inf) if bad else values

@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 
 from autoprune.config.controllers import RegressionControllerConfig
+from autoprune.controllers.digests import Digests
 from autoprune.controllers.drawing import Aim, Proposed, draw
 from autoprune.controllers.gain import Gain
 from autoprune.controllers.posterior import Sample, sampled
 from autoprune.controllers.uniform import UNIFORM, uniform_widths
+from autoprune.controllers.window import is_full, kept
 from autoprune.space import Decoder, SearchSpace
 from autoprune.types import Candidate, Objective, Proposal, Trial, TrialState
 
@@ -61,8 +63,9 @@ class RegressionController:
     def _start_over(self) -> None:
         self._proposed = Proposed(self._space)
         self._running: dict[int, Candidate] = {}
-        self._told: dict[str, tuple[np.ndarray, list[float]]] = {}
-        """Digest -> widths (G,) and objectives, NaN where they are only known to be bad."""
+        self._seen = Digests()
+        self._told: list[tuple[np.ndarray, list[float]]] = []
+        """Widths (G,) and objectives, NaN where they are only known to be bad, in the order of finishing."""
 
     @property
     def exhausted(self) -> bool:
@@ -85,12 +88,16 @@ class RegressionController:
 
     def tell(self, trial: Trial) -> None:
         self._running.pop(trial.number, None)
-        if trial.state is TrialState.FAILED or trial.candidate.digest in self._told:
+        if trial.state is TrialState.FAILED or not self._seen.add(trial.candidate.digest):
             return
         values = [trial.metrics.get(item.metric, math.nan) for item in self._objectives]
         if trial.state in (TrialState.INFEASIBLE, TrialState.DIVERGED) or not all(map(math.isfinite, values)):
             values = [math.nan] * len(values)
-        self._told[trial.candidate.digest] = (self._space.vector(trial.candidate), values)
+        self._told.append((self._space.vector(trial.candidate), values))
+        if is_full(len(self._told), self._config.history):
+            signs = [item.sign for item in self._objectives]
+            stay = kept(np.array([values for _, values in self._told]) * signs, self._config.history)
+            self._told = [self._told[at] for at in stay]
 
     def state(self) -> Mapping[str, Any]:
         """Empty: the history is the state."""
@@ -98,11 +105,12 @@ class RegressionController:
 
     def load_state(self, state: Mapping[str, Any], history: Sequence[Trial]) -> None:
         self._start_over()
-        self._proposed.restore(history)
         for trial in history:
+            self._proposed.add(trial.candidate)
             if trial.state.finished:
                 self.tell(trial)
-        self._running = {trial.number: trial.candidate for trial in history if not trial.state.finished}
+            else:
+                self._running[trial.number] = trial.candidate
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
@@ -131,9 +139,8 @@ class RegressionController:
 
     def _trials(self) -> tuple[np.ndarray, np.ndarray]:
         """Widths (N, G) and values (N, objectives), larger better, of what was told; bad ones below all others."""
-        told = list(self._told.values())
-        widths = self._stacked([row for row, _ in told])
-        values = np.array([values for _, values in told]).reshape(len(told), len(self._objectives))
+        widths = self._stacked([row for row, _ in self._told])
+        values = np.array([values for _, values in self._told]).reshape(len(self._told), len(self._objectives))
         values = values * [-item.sign for item in self._objectives]
         bad = np.isnan(values).any(axis=1)
         good = values[~bad]

@@ -63,12 +63,22 @@ class TestRegression(Registered):
     config = RegressionControllerConfig()
 
 
+class TestRegressionThatForgets(Registered):
+    config = RegressionControllerConfig(history=8)
+    trials = 12
+
+
 class TestRandomAfterUniform(Registered):
     config = RandomControllerConfig(seed_uniform=5)
 
 
 class TestTpe(Registered):
     config = OptunaControllerConfig(sampler="tpe", startup_trials=8, seed_uniform=3)
+
+
+class TestTpeThatForgets(Registered):
+    config = OptunaControllerConfig(sampler="tpe", startup_trials=4, seed_uniform=3, window=8, history=8)
+    trials = 12
 
 
 class TestNsga2(Registered):

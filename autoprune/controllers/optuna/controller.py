@@ -69,8 +69,9 @@ class OptunaController:
     def _start_over(self) -> None:
         self._proposed = Proposed(self._space)
         self._losses = Losses(self._objectives)
-        self._memory = Memory(self._distributions, len(self._objectives))
         self._samplers = samplers(self._config, self._distributions, self._seed, self._is_new)
+        history = self._config.history if self._samplers.window else 0
+        self._memory = Memory(self._distributions, len(self._objectives), history)
 
     def _search_space(self) -> dict[str, BaseDistribution]:
         space: dict[str, BaseDistribution] = {
@@ -133,8 +134,8 @@ class OptunaController:
 
     def load_state(self, state: Mapping[str, Any], history: Sequence[Trial]) -> None:
         self._start_over()
-        self._proposed.restore(history)
         for trial in history:
+            self._proposed.add(trial.candidate)
             if trial.state.finished:
                 self.tell(trial)
             else:

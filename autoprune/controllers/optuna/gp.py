@@ -12,7 +12,7 @@ from optuna.samplers import BaseSampler, GPSampler
 from optuna.trial import FrozenTrial
 
 from autoprune.controllers.optuna.known import Known, seeded
-from autoprune.controllers.optuna.memory import Seen
+from autoprune.controllers.optuna.memory import Seen, allow, is_constrained
 
 __all__ = ["GaussianProcesses"]
 
@@ -45,6 +45,7 @@ class GaussianProcesses:
         self._startup, self.window = startup, window or _WINDOW
         self._latest: list[FrozenTrial] = []
         self._told = 0
+        self._constrained = False
         self._first: list[tuple[FrozenTrial, dict[str, Any]]] = []
         """What the kernels that fits begin with are fitted to, as it was known then; empty once they are."""
         self._kernels: tuple[Any, Any] = (None, None)
@@ -71,6 +72,9 @@ class GaussianProcesses:
 
     def told(self, trial: FrozenTrial) -> None:
         self._told += 1
+        if is_constrained(trial) and not self._constrained:
+            self._constrained = True
+            allow(self._latest)
         self._latest = [*self._latest, trial][-self.window :]
         if self._told % _REFIT == 0:
             self._first = [(item, dict(item.system_attrs)) for item in self._latest]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
-import moocore
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
@@ -14,9 +13,9 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
-from autoprune.controllers.evolution_survival import crowding
+from autoprune.controllers.window import is_full, kept
 
-__all__ = ["Memory", "Seen"]
+__all__ = ["Memory", "Seen", "allow", "is_constrained"]
 
 _ALLOWED = "constraints:allowed"
 """Optuna's name for the value of a constraint, which is broken above 0."""
@@ -25,24 +24,25 @@ _ALLOWED = "constraints:allowed"
 class Memory:
     """Trials that run and trials that finished, in the order in which they were asked.
 
-    Losses are told, so every objective is minimised: Optuna's NSGA-III normalises values without their direction.
+    Of the finished ones the best half of ``history`` stays, and the latest of the others (``window.kept``); without a
+    history none does. Losses are told, so every objective is minimised: Optuna's NSGA-III normalises values without
+    their direction.
     """
 
-    def __init__(self, distributions: Mapping[str, BaseDistribution], objectives: int) -> None:
-        self._distributions, self._objectives = dict(distributions), objectives
-        self._trials: dict[int, FrozenTrial] = {}
+    def __init__(self, distributions: Mapping[str, BaseDistribution], objectives: int, history: int) -> None:
+        self._distributions, self._objectives, self._history = dict(distributions), objectives, history
+        self._running: dict[int, FrozenTrial] = {}
+        self._finished: dict[int, FrozenTrial] = {}
         self._worst = _Worst(objectives)
         self._any_bad = False
 
     def begin(self, number: int, params: Mapping[str, float], attributes: Mapping[str, Any]) -> None:
         """A trial runs: samplers keep away from what is being measured."""
-        self._trials[number] = self._frozen(number, OptunaState.RUNNING, None, params, attributes)
+        self._running[number] = self._frozen(number, OptunaState.RUNNING, None, params, attributes)
 
     def forget_running(self, number: int) -> None:
         """A trial that ran has ended and teaches nothing."""
-        trial = self._trials.get(number)
-        if trial is not None and trial.state is OptunaState.RUNNING:
-            del self._trials[number]
+        self._running.pop(number, None)
 
     def finish(
         self, number: int, params: Mapping[str, float], attributes: Mapping[str, Any], losses: np.ndarray
@@ -58,28 +58,31 @@ class Memory:
         trial = self._frozen(number, OptunaState.COMPLETE, values, params, attributes)
         if bad and not self._any_bad:
             self._any_bad = True
-            for other in self._trials.values():
-                other.system_attrs[_ALLOWED] = 0.0
+            allow([*self._running.values(), *self._finished.values()])
         if self._any_bad:
             trial.system_attrs[_ALLOWED] = float(bad)
-        self._trials[number] = trial
+        self._running.pop(number, None)
+        if self._history:
+            self._finished[number] = trial
+        if self._history and is_full(len(self._finished), self._history):
+            self._finished = {trial.number - 1: trial for trial in self._chosen(self._history)}
         return trial
 
-    def seen(self, window: int | None) -> list[FrozenTrial]:
-        """All trials; with a window what runs, the best ``window / 2`` of what finished and the latest of the rest."""
-        if window == 0:
+    def seen(self, window: int) -> list[FrozenTrial]:
+        """Of what finished the best ``window / 2`` and the latest of the rest, and the latest ``window`` that run."""
+        if not window:
             return []
-        trials = [self._trials[number] for number in sorted(self._trials)]
-        finished = [at for at, trial in enumerate(trials) if trial.state is OptunaState.COMPLETE]
-        if window is None or len(finished) <= window:
-            return trials
-        losses = np.array([trials[at].values for at in finished])
-        best = {finished[at] for at in _ranked(losses)[: window // 2]}
-        latest = [at for at in finished if at not in best][-(window - len(best)) :]
-        chosen = best.union(latest)
-        return [trial for at, trial in enumerate(trials) if at in chosen or trial.state is OptunaState.RUNNING]
+        running = [self._running[number] for number in sorted(self._running)[-window:]]
+        return sorted([*self._chosen(window), *running], key=lambda trial: trial.number)
 
-    def study(self, window: int | None) -> Seen:
+    def _chosen(self, count: int) -> list[FrozenTrial]:
+        """By number."""
+        trials = [self._finished[number] for number in sorted(self._finished)]
+        if len(trials) <= count:
+            return trials
+        return [trials[at] for at in kept(np.array([trial.values for trial in trials]), count)]
+
+    def study(self, window: int) -> Seen:
         """A study in which a sampler can be asked once."""
         return Seen(self.seen(window), self._objectives)
 
@@ -142,15 +145,15 @@ def _quiet(objectives: int) -> InMemoryStorage:
         optuna.logging.set_verbosity(before)
 
 
-def _ranked(losses: np.ndarray) -> np.ndarray:
-    """Positions from the best to the worst, (N,): front by front, of each the loneliest first."""
-    if losses.shape[1] == 1:
-        return np.argsort(losses[:, 0], kind="stable")
-    rank = moocore.pareto_rank(losses)
-    room = np.empty(len(losses))
-    for level in np.unique(rank):
-        room[rank == level] = crowding(losses[rank == level])
-    return np.lexsort((-room, rank))
+def allow(trials: Iterable[FrozenTrial]) -> None:
+    """From now on a constraint is known, which these trials do not break."""
+    for trial in trials:
+        trial.system_attrs.setdefault(_ALLOWED, 0.0)
+
+
+def is_constrained(trial: FrozenTrial) -> bool:
+    """Whether a constraint was known when the trial finished."""
+    return _ALLOWED in trial.system_attrs
 
 
 class _Worst:

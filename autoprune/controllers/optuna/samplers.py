@@ -21,6 +21,7 @@ from autoprune.config.controllers import OptunaControllerConfig
 from autoprune.controllers.optuna.cmaes import CmaEs
 from autoprune.controllers.optuna.gp import GaussianProcesses
 from autoprune.controllers.optuna.known import Known, seeded
+from autoprune.controllers.optuna.memory import Seen, allow, is_constrained
 
 __all__ = ["Samplers", "samplers"]
 
@@ -32,8 +33,8 @@ class Samplers(Protocol):
     """Makes a sampler for every proposal; all that it remembers is a function of what it was told."""
 
     @property
-    def window(self) -> int | None:
-        """How many finished trials a sampler looks at; None: all."""
+    def window(self) -> int:
+        """How many finished trials a sampler looks at."""
         ...
 
     @property
@@ -115,8 +116,12 @@ class _Generations:
 
     def __init__(self, config: OptunaControllerConfig, together: Mapping[str, BaseDistribution], seed: int) -> None:
         self._config, self._together, self._seed = config, together, seed
-        self._population: dict[int, list[FrozenTrial]] = {}
-        self._parents: dict[int, list[FrozenTrial]] = {0: []}
+        self.current = 0
+        """The generation that new trials belong to."""
+        self._population: list[FrozenTrial] = []
+        self._parents: list[FrozenTrial] = []
+        """Of the current generation."""
+        self._constrained = False
 
     def make(self, number: int, attempt: int) -> BaseSampler:
         return self._sampler(seeded(self._seed, number, attempt))
@@ -126,32 +131,30 @@ class _Generations:
         return kind(self, self._together, population_size=self._config.population, seed=seed)
 
     def told(self, trial: FrozenTrial) -> None:
-        generation = trial.system_attrs.get(self.key)
-        if not isinstance(generation, int):
+        if is_constrained(trial) and not self._constrained:
+            self._constrained = True
+            allow([*self._population, *self._parents])
+        if trial.system_attrs.get(self.key) != self.current:
             return
-        members = self._population.setdefault(generation, [])
-        if len(members) < self._config.population:
-            members.append(trial)
-
-    @property
-    def current(self) -> int:
-        """The generation that new trials belong to."""
-        latest = max(self._population, default=0)
-        return latest + (len(self._population.get(latest, [])) >= self._config.population)
+        self._population.append(trial)
+        if len(self._population) >= self._config.population:
+            selecting = self._sampler(seeded(self._seed, self.current + 1))
+            study = Seen([], len(trial.values))
+            self._parents = sorted(selecting.select_parent(study, self.current + 1), key=lambda one: one.number)
+            self._population, self.current = [], self.current + 1
 
     @property
     def key(self) -> str:
         """Of a trial's generation in what a sampler notes about it."""
         return str((_Nsga2 if self._config.sampler == "nsga2" else _Nsga3)._get_generation_key())
 
-    def population(self, generation: int) -> list[FrozenTrial]:
-        return sorted(self._population.get(generation, []), key=lambda trial: trial.number)
+    def population(self) -> list[FrozenTrial]:
+        """Of the current generation, by number."""
+        return sorted(self._population, key=lambda trial: trial.number)
 
-    def parents(self, study: optuna.Study, generation: int) -> list[FrozenTrial]:
-        for at in range(len(self._parents), generation + 1):
-            selecting = self._sampler(seeded(self._seed, at))
-            self._parents[at] = sorted(selecting.select_parent(study, at), key=lambda trial: trial.number)
-        return list(self._parents[generation])
+    def parents(self) -> list[FrozenTrial]:
+        """Of the current generation, by number."""
+        return list(self._parents)
 
 
 class _OfGenerations(Known):
@@ -167,10 +170,10 @@ class _OfGenerations(Known):
         return generation
 
     def get_population(self, study: optuna.Study, generation: int) -> list[FrozenTrial]:
-        return self._generations.population(generation)
+        return self._generations.population()
 
     def get_parent_population(self, study: optuna.Study, generation: int) -> list[FrozenTrial]:
-        return self._generations.parents(study, generation)
+        return self._generations.parents()
 
 
 class _Nsga2(_OfGenerations, NSGAIISampler):

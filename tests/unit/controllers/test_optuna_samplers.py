@@ -46,19 +46,36 @@ def _controller(search: ToySearch, seed: int = 0, **config: Any) -> Controller:
 
 
 def test_a_window_shows_the_best_the_latest_and_what_runs() -> None:
-    memory = Memory(SQUARE, 1)
+    memory = Memory(SQUARE, 1, history=100)
     for number, loss in enumerate([5.0, 1.0, 7.0, 2.0, 9.0, 8.0, 6.0, 4.0]):
         memory.finish(number, AT, {}, np.array([loss]))
     memory.begin(8, AT, {})
     shown = memory.seen(4)
     assert [trial.number - 1 for trial in shown] == [1, 3, 6, 7, 8]
     assert shown[-1].state is OptunaState.RUNNING
-    assert len(memory.seen(8)) == len(memory.seen(None)) == 9
+    assert len(memory.seen(8)) == len(memory.seen(100)) == 9
     assert memory.seen(0) == []
 
 
+def test_what_runs_is_shown_up_to_the_window() -> None:
+    memory = Memory(SQUARE, 1, history=100)
+    for number in range(20):
+        memory.begin(number, AT, {})
+    assert [trial.number - 1 for trial in memory.seen(8)] == list(range(12, 20))
+
+
+def test_a_history_forgets_all_but_the_best_and_the_latest() -> None:
+    memory = Memory(SQUARE, 1, history=8)
+    for number in range(30):
+        memory.finish(number, AT, {}, np.array([0.0 if number == 2 else 30.0 - number % 7]))
+        assert len(memory.seen(100)) <= 8
+    kept = [trial.number - 1 for trial in memory.seen(100)]
+    assert 2 in kept
+    assert kept[-4:] == [26, 27, 28, 29]
+
+
 def test_a_window_over_two_objectives_keeps_the_front() -> None:
-    memory = Memory(SQUARE, 2)
+    memory = Memory(SQUARE, 2, history=100)
     front = [(0.0, 3.0), (1.0, 1.0), (3.0, 0.0)]
     for number, losses in enumerate([*front, *((4.0 + at, 4.0) for at in range(7))]):
         memory.finish(number, AT, {}, np.array(losses))
@@ -66,25 +83,25 @@ def test_a_window_over_two_objectives_keeps_the_front() -> None:
 
 
 def test_bad_trials_break_a_constraint_and_are_worse_than_any_other() -> None:
-    memory = Memory(SQUARE, 2)
+    memory = Memory(SQUARE, 2, history=100)
     memory.finish(0, AT, {}, np.array([1.0, 5.0]))
-    assert memory.seen(None)[0].constraints == {}
+    assert memory.seen(100)[0].constraints == {}
     bad = memory.finish(1, AT, {}, np.array([math.inf, math.inf]))
     good = memory.finish(2, AT, {}, np.array([2.0, 4.0]))
     assert bad.constraints == {"allowed": 1.0}
     assert bad.values[0] > 1.0
     assert bad.values[1] > 5.0
-    assert good.constraints == memory.seen(None)[0].constraints == {"allowed": 0.0}
+    assert good.constraints == memory.seen(100)[0].constraints == {"allowed": 0.0}
 
 
 def test_failed_trials_leave_nothing_behind() -> None:
-    memory = Memory(SQUARE, 1)
+    memory = Memory(SQUARE, 1, history=100)
     memory.begin(0, AT, {})
     memory.forget_running(0)
-    assert memory.seen(None) == []
+    assert memory.seen(100) == []
     memory.finish(1, AT, {}, np.array([1.0]))
     memory.forget_running(1)
-    assert len(memory.seen(None)) == 1, "a second tell takes nothing away"
+    assert len(memory.seen(100)) == 1, "a second tell takes nothing away"
 
 
 # --- what samplers do -------------------------------------------------------------------------------------------------
@@ -92,7 +109,7 @@ def test_failed_trials_leave_nothing_behind() -> None:
 
 def test_qmc_follows_a_scrambled_sequence_by_the_trials_number() -> None:
     made = samplers(OptunaControllerConfig(sampler="qmc"), SQUARE, 3, lambda params: True)
-    asked = [Memory(SQUARE, 1).study(0).suggested(made.make(number, 0), SQUARE)[0] for number in (5, 0, 6)]
+    asked = [Memory(SQUARE, 1, history=100).study(0).suggested(made.make(number, 0), SQUARE)[0] for number in (5, 0, 6)]
     engine = made.make(0, 0)
     sequence = qmc.Sobol(2, seed=engine._seed, scramble=True).random(8)  # type: ignore[attr-defined]
     for number, params in zip((5, 0, 6), asked, strict=True):
@@ -102,7 +119,7 @@ def test_qmc_follows_a_scrambled_sequence_by_the_trials_number() -> None:
 def test_cmaes_finds_the_minimum_and_begins_anew_once_it_has_converged() -> None:
     """The sphere around (0.3, 0.6): near in 60 generations; a restart has twice the population."""
     strategy = CmaEs(6, SQUARE, 0)
-    memory = Memory(SQUARE, 1)
+    memory = Memory(SQUARE, 1, history=100)
     losses, generations = [], []
     for number in range(2000):
         params, attributes = memory.study(strategy.window).suggested(strategy.make(number, 0), SQUARE)
@@ -119,7 +136,7 @@ def test_cmaes_finds_the_minimum_and_begins_anew_once_it_has_converged() -> None
 
 def test_cmaes_takes_no_trial_of_an_earlier_generation() -> None:
     strategy = CmaEs(4, SQUARE, 0)
-    memory = Memory(SQUARE, 1)
+    memory = Memory(SQUARE, 1, history=100)
     asked = [memory.study(0).suggested(strategy.make(number, 0), SQUARE) for number in range(7)]
     for number, (params, attributes) in enumerate(asked):
         strategy.told(memory.finish(number, params, attributes, np.array([float(number)])))
@@ -131,10 +148,12 @@ def test_hundreds_of_generations_resume(sampler: str) -> None:
     """Each generation's parents follow from those of the one before, without a call inside a call for each."""
     search = ToySearch(toy_space((32,) * 4, multiple=1, floor=0.1))
     key = {"nsga2": "_Nsga2:generation", "nsga3": "_Nsga3:generation"}[sampler]
-    rng = np.random.default_rng(0)
-    history = []
+    points = np.random.default_rng(0).permutation(25**4)[:1600]
+    history: list[Trial] = []
     for number in range(1600):
-        widths = {item.name: int(rng.choice(item.allowed)) for item in search.space.dimensions}
+        places = np.unravel_index(points[number], (25,) * 4)
+        pairs = zip(search.space.dimensions, places, strict=True)
+        widths = {item.name: item.allowed[int(at)] for item, at in pairs}
         candidate = replace(search.space.full(), widths=widths)
         note = {"generation": {key: number // 2}}
         history.append(Trial(number, candidate, TrialState.COMPLETE, search.measure(candidate), note=note))
@@ -181,6 +200,8 @@ SEARCH: dict[str, Any] = {
         ),
         ({"sampler": "qmc", "startup_trials": 3}, "startup_trials is a key of tpe and gp; sampler qmc has none"),
         ({"sampler": "nsga2", "window": 100}, "window is a key of tpe and gp; sampler nsga2 has none"),
+        ({"sampler": "nsga2", "history": 100}, "history is a key of tpe and gp; sampler nsga2 has none"),
+        ({"window": 100, "history": 50}, "history must be at least the window, got 50 and a window of 100"),
         ({"sampler": "gp", "window": 0}, "controller.window: Input should be greater than or equal to 8 (got 0)"),
         ({"sampler": "nsga3", "population": -4}, "controller.population: Input should be greater than or equal to 2"),
         ({"sampler": "gp", "mutation": 0.1}, "unknown key 'controller.mutation'"),
