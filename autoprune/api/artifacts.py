@@ -145,7 +145,7 @@ class Exporter:
 
     def _run(self, made: Artifact, folder: Path, fold_bn: bool) -> str:
         """What went wrong; empty when the folder has been written."""
-        asked = [made.search, str(made.trial), "--out", str(folder), "--format", made.format, "--store", self._url]
+        asked = [made.search, str(made.trial), "--out", str(folder), "--format", made.format]
         with self._lock:
             if self._closed:
                 return "the server is ending."
@@ -154,6 +154,7 @@ class Exporter:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
+                env={**os.environ, "AUTOPRUNE_STORE": self._url},  # a password is not for the list of processes
                 text=True,
                 errors="replace",
             )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoprune.driver.observers import Silent
-from autoprune.errors import StoreError
+from autoprune.errors import StoreError, without_password
 
 if TYPE_CHECKING:
     from autoprune.analysis.controller_benchmark import ControllerBenchmark
@@ -65,7 +65,8 @@ def benchmark_controllers(
     else:
         bench = prepare.measurable(loaded, space, table, shown)
         if from_store is not None:
-            shown.note(f"{prepare.record_store(from_store, bench, table)} candidates of {from_store} are recorded now")
+            count, shown_url = prepare.record_store(from_store, bench, table), without_password(from_store)
+            shown.note(f"{count} candidates of {shown_url} are recorded now")
     try:
         runs, measured = run_all(bench, prepare.tasks(loaded), workers or _cores(), shown)
     finally:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from autoprune.api.stores import open_at, store_url
 from autoprune.driver.observers import Silent
-from autoprune.errors import Conflict, NotFound
+from autoprune.errors import Conflict, NotFound, without_password
 from autoprune.types import SearchRecord, SearchState, TrialState
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def earlier_search(store: Store, config: SearchConfig) -> SearchRecord | None:
     if record.digest != config.digest():
         changed = _changed(record.config, config.model_dump(mode="json"))
         raise Conflict(
-            f"search {config.name!r} exists in {config.store} with another configuration "
+            f"search {config.name!r} exists in {without_password(config.store)} with another configuration "
             f"(different: {', '.join(changed) or 'unknown'}).",
             "Choose another name, or another store with --store; a stored search goes on with 'autoprune resume NAME'.",
         )

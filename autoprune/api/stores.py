@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from autoprune.store import Store
 
-__all__ = ["DEFAULT_STORE", "open_at", "store_file", "store_url"]
+__all__ = ["DEFAULT_STORE", "is_server", "open_at", "store_file", "store_url"]
 
 DEFAULT_STORE = "sqlite:///results/autoprune.db"
 
@@ -24,6 +24,13 @@ def open_at(url: str, *, read_only: bool = False) -> Store:
     from autoprune.store import open_store
 
     return open_store(url, read_only=read_only)
+
+
+def is_server(url: str) -> bool:
+    """Whether the store is PostgreSQL's, not a file. Raises ConfigError for a URL that is none."""
+    from autoprune.store import urls
+
+    return urls.is_server(url)
 
 
 def store_file(url: str) -> Path:

@@ -47,7 +47,8 @@ def load_with_space(
     if isinstance(source, BaseModel):
         if not overrides and isinstance(source, model):
             return source
-        source = source.model_dump(mode="json")
+        given = {"store": source.store} if isinstance(source, SearchConfig) else {}
+        source = {**source.model_dump(mode="json"), **given}  # the dump lacks the password of a URL
     document = Document(_copied(source)) if isinstance(source, Mapping) else read_yaml(Path(source))
     folder = Path.cwd() if isinstance(source, Mapping) else Path(source).resolve().parent
     settings = [_setting(text) for text in overrides]

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_serializer, field_validator, model_validator
 
 from autoprune.config.controllers import (
     AmcControllerConfig,
@@ -29,7 +29,7 @@ from autoprune.config.fidelity import CalibrateFidelity, FidelityConfig, Finetun
 from autoprune.config.latency import LatencyConfig
 from autoprune.config.recipes import Recipe
 from autoprune.config.strict import Strict as _Strict
-from autoprune.errors import ConfigError
+from autoprune.errors import ConfigError, without_password
 from autoprune.types import Constraint, Objective
 
 __all__ = [
@@ -262,6 +262,11 @@ class SearchConfig(_Strict):
             return value
         weights = with_weights({"controller": value.get("controller"), "weights": evaluator.get("weights")})["weights"]
         return value if weights is None else {**value, "evaluator": {**evaluator, "weights": weights}}
+
+    @field_serializer("store", when_used="json")
+    def _store_as_shown(self, value: str) -> str:
+        """What is stored, printed and sent has no password in it."""
+        return without_password(value)
 
     @field_validator("objectives")
     @classmethod

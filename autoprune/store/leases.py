@@ -10,6 +10,7 @@ import os
 import secrets
 import socket
 import time
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,12 +78,14 @@ def is_here(owner: str) -> bool:
 
 
 def _host() -> str:
-    """The host's name, and the process namespace: containers may share the first and not the processes."""
+    """The host's name, and what tells its processes from those of others of that name: the process namespace, since
+    containers may share the first, and the boot, since machines that are copies of one image may share both."""
     try:
         namespace = Path("/proc/self/ns/pid").readlink().name.strip("pid:[]")
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", "")[:12]
     except OSError:
-        namespace = "0"
-    return f"{socket.gethostname()}/{namespace}"
+        namespace, boot = "0", f"{uuid.getnode():x}"
+    return f"{socket.gethostname()}/{namespace}.{boot}"
 
 
 def _start_time(pid: int) -> str | None:

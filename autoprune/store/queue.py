@@ -17,6 +17,7 @@ from sqlalchemy.engine import Row
 from autoprune.errors import Conflict, NotFound
 from autoprune.store.dialects import lock
 from autoprune.store.leases import is_gone
+from autoprune.store.rows import without_nul
 from autoprune.store.store import Store
 from autoprune.store.tables import launches
 from autoprune.types import Launch, LaunchState
@@ -170,7 +171,7 @@ class LaunchQueue:
         self._write(
             claim,
             state=LaunchState.QUEUED.value,
-            message=message,
+            message=without_nul(message),
             owner=None,
             lease_until=0.0,
             driver="",
@@ -225,7 +226,7 @@ def _next(connection: Connection, now: float, waiting: bool) -> Row[Any] | None:
 def _ending(state: LaunchState, message: str, now: float) -> dict[str, Any]:
     return {
         "state": state.value,
-        "message": message,
+        "message": without_nul(message),
         "finished_at": now,
         "owner": None,
         "lease_until": 0.0,

@@ -11,9 +11,14 @@ from sqlalchemy.engine import Row
 
 from autoprune.types import Candidate, SearchRecord, SearchState, Trial, TrialState
 
-__all__ = ["metric_rows", "search_from", "trial_from", "trial_row"]
+__all__ = ["metric_rows", "search_from", "trial_from", "trial_row", "without_nul"]
 
 _STATES = {state.value: state for state in TrialState}
+
+
+def without_nul(text: str) -> str:
+    """PostgreSQL keeps no NUL in a text."""
+    return text.replace("\0", "\\0")
 
 
 def trial_row(search_id: int, trial: Trial) -> dict[str, Any]:
@@ -24,7 +29,7 @@ def trial_row(search_id: int, trial: Trial) -> dict[str, Any]:
         "digest": trial.candidate.digest,
         "widths": json.dumps({name: int(width) for name, width in trial.candidate.widths.items()}),
         "state": trial.state.value,
-        "reason": trial.reason,
+        "reason": without_nul(trial.reason),
         "attempt": trial.attempt,
         "note": json.dumps(dict(trial.note)),
         "timings": json.dumps(dict(trial.timings)),
