@@ -1,6 +1,6 @@
 """One byte flipped, or the end cut off, in every kind of file that autoprune writes and reads back (R10).
 
-    python -m tests.benchmarks.fault_artifacts [--flips 200] [--cuts 50] [--json FILE]
+    python -m tests.benchmarks.faults_artifacts [--flips 200] [--cuts 50] [--json FILE]
 
 A fault counts as detected when reading it raises an AutopruneError, or warns, sets the file aside and gives nothing (a
 cache, which is then made anew); as harmless when what was read equals what was written (a blank of JSON that became
