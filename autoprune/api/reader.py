@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from autoprune.api.growth import Columns, grown
-from autoprune.api.stores import open_at, store_file, store_url
+from autoprune.api.stores import is_server, open_at, store_file, store_url
 from autoprune.api.turns import Turns
 from autoprune.errors import NotFound, StoreError
 from autoprune.store import paging
@@ -41,6 +41,7 @@ class Reader:
     def __init__(self, url: str | None = None) -> None:
         self.url = store_url(url)
         self.file: Path = store_file(self.url)
+        self._is_file = not is_server(self.url)
         self._lock = threading.Lock()
         self._store: Store | None = None
         self._inode: tuple[int, int] | None = None
@@ -58,19 +59,23 @@ class Reader:
     @property
     def store(self) -> Store:
         """The open store. Raises StoreError when it cannot be used now."""
-        try:
-            status = self.file.stat()
-        except OSError as error:
-            raise StoreError(
-                f"store {str(self.file)!r} is gone: {error.strerror}.", "Put it back; nothing else has to be restarted."
-            ) from None
-        inode = (status.st_dev, status.st_ino)
+        inode = self._file_now() if self._is_file else None
         with self._lock:
             if self._store is None or inode != self._inode:
                 self._open()
                 self._inode = inode
             assert self._store is not None
             return self._store
+
+    def _file_now(self) -> tuple[int, int]:
+        """Another pair when the file was replaced."""
+        try:
+            status = self.file.stat()
+        except OSError as error:
+            raise StoreError(
+                f"store {str(self.file)!r} is gone: {error.strerror}.", "Put it back; nothing else has to be restarted."
+            ) from None
+        return status.st_dev, status.st_ino
 
     def _open(self) -> None:
         if self._store is not None:

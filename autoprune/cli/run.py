@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,7 @@ from autoprune.cli.failures import Interrupted
 from autoprune.cli.options import Format, FormatOption, QuietOption, SearchName, StoreOption
 from autoprune.cli.output import message
 from autoprune.cli.signals import ended_like_ctrl_c
+from autoprune.errors import without_password
 
 if TYPE_CHECKING:
     from autoprune.api import SearchResult
