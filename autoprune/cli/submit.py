@@ -159,10 +159,11 @@ def run_submission() -> None:
     from autoprune.api import submitting
     from autoprune.cli.progress import make_progress
     from autoprune.cli.run import show
+    from autoprune.cli.signals import ended_like_ctrl_c
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with make_progress(quiet=False) as progress:
+        with ended_like_ctrl_c(), make_progress(quiet=False) as progress:
             result = submitting.run_submission(Path.cwd(), progress)
     except KeyboardInterrupt:
         raise Interrupted("submit it again: it goes on where it stopped.") from None
