@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autoprune.api.stores import open_at, store_file, store_url
-from autoprune.errors import Conflict
+from autoprune.errors import Conflict, NotFound
 from autoprune.types import Launch
 
 if TYPE_CHECKING:
@@ -39,11 +39,19 @@ def enqueue(config: SearchConfig, *, store: str | None = None) -> Launch:
 
 
 def enqueue_resume(name: str, *, trials: int | None = None, store: str | None = None) -> Launch:
-    """Let a worker go on with a stored search; ``trials`` sets a new limit. Raises NotFound, Conflict."""
+    """Let a worker go on with a stored search, or with what was stopped before its search was stored; ``trials`` sets a
+    new limit. Raises NotFound, Conflict."""
     from autoprune.config.loading import load_search
+    from autoprune.store.queue import LaunchQueue
 
     with open_at(store_url(store), read_only=True) as opened:
-        config = dict(opened.config(name))
+        try:
+            config = dict(opened.config(name))
+        except NotFound:
+            earlier = LaunchQueue(opened).all(name, 1)
+            if not earlier:
+                raise
+            config = dict(earlier[0].config)
     return enqueue(load_search(config, [] if trials is None else [f"limits.trials={trials}"]), store=store)
 
 

@@ -222,7 +222,11 @@ class Client:
                     progress.note(line)
         if launch.state is LaunchState.FAILED:
             raise SearchAborted(f"launch {launch.id} failed: {launch.message}", f"Its log: log({launch.id}).")
-        record = self.record(launch.search)
+        try:
+            record = self.record(launch.search)
+        except NotFound:
+            told = f"launch {launch.id} was stopped before its search began. {launch.message}"
+            raise SearchAborted(told.strip(), f"Go on with it: resume({launch.search!r}).") from None
         return SearchResult(
             record=record,
             front=self.front(launch.search),

@@ -321,6 +321,17 @@ def test_resuming_is_launching_the_stored_configuration(client: TestClient, stor
     assert client.post(f"{API}/searches/old/resume").status_code == 409
 
 
+def test_what_was_stopped_before_it_began_is_resumed_by_its_name(client: TestClient, store: str) -> None:
+    first = client.post(f"{API}/launches", json=config("early", limits={"trials": 5})).json()
+    assert client.post(f"{API}/searches/early/resume").status_code == 409, "it waits already"
+    assert client.post(f"{API}/launches/{first['id']}/stop").json()["state"] == "stopped"
+    answer = client.post(f"{API}/searches/early/resume", json={"trials": 8})
+    assert (answer.status_code, answer.json()["state"]) == (202, "queued"), answer.text
+    old, new = (launches.launch(each["id"], store=store).config for each in (first, answer.json()))
+    assert (old["limits"].pop("trials"), new["limits"].pop("trials")) == (5, 8)
+    assert new == old
+
+
 def test_the_log_is_read_on(client: TestClient, store: str) -> None:
     made = enqueue(store, "a")
     assert client.get(f"{API}/launches/{made.id}/log").json() == {"text": "", "next": 0, "ended": False}

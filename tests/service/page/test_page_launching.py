@@ -44,6 +44,22 @@ def test_mistakes_are_shown_at_their_lines(site: Callable[..., str], tab: Any) -
     assert tab.trouble == []
 
 
+def test_a_launch_without_a_search_is_listed_stopped_and_run_again(site: Callable[..., str], tab: Any) -> None:
+    tab.goto(site() + "static/index.html#/launch")  # nobody works off the queue
+    tab.get_by_label("Configuration (YAML)").fill(CONFIG)
+    tab.get_by_role("button", name="Launch", exact=True).click()
+    tab.get_by_text("Number 1 in the queue.").wait_for()
+    tab.get_by_role("link", name="Searches").first.click()
+    waiting = tab.get_by_role("list", name="Launches without a search")
+    assert waiting.get_by_role("listitem").inner_text() == "launched\nnumber 1 in the queue\nqueued"
+    waiting.get_by_role("link", name="launched").click()
+    tab.get_by_role("button", name="Stop").click()
+    tab.get_by_text("stopped before it began.").wait_for()
+    tab.get_by_role("button", name="Run it again").click()
+    tab.get_by_text("Number 1 in the queue.").wait_for()
+    assert tab.trouble == []
+
+
 @pytest.mark.timeout(600)
 def test_a_search_is_launched_watched_chosen_and_taken_home(
     site: Callable[..., str], tab: Any, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -1,7 +1,7 @@
 // One launch while its search does not exist yet: its place in the queue and its log; then the search itself.
 
-import { get } from "../api.js";
-import { h, put } from "../dom.js";
+import { get, post } from "../api.js";
+import { announce, h, put } from "../dom.js";
 import { badge, complaint } from "../parts/messages.js";
 
 const LOOK_MS = 700;
@@ -10,8 +10,10 @@ export async function open(place, [id]) {
   let launch = await get(["launches", id]);
   const head = h("div"),
     log = h("pre", { class: "log", tabindex: "0", role: "log", "aria-label": "Log", hidden: true }),
+    buttons = h("div", { class: "buttons" }),
     trouble = h("div");
-  let from = 0,
+  let shown = null,
+    from = 0,
     timer = 0,
     closed = false;
 
@@ -25,9 +27,8 @@ export async function open(place, [id]) {
       log.hidden = !log.textContent;
       log.scrollTop = log.scrollHeight;
       render();
-      if (launch.state === "running" && (await begun(launch.search))) return go();
-      if (["complete", "stopped"].includes(launch.state)) return go();
-      if (launch.state === "failed") return;
+      if (launch.state !== "queued" && launch.state !== "failed" && (await begun(launch.search))) return go();
+      if (ended()) return;
     } catch (error) {
       if (!closed) put(trouble, complaint(error));
     }
@@ -35,17 +36,43 @@ export async function open(place, [id]) {
     return undefined;
   }
 
+  const ended = () => ["complete", "stopped", "failed"].includes(launch.state);
+
   function render() {
     const place = launch.position ? `Number ${launch.position} in the queue.` : "";
+    const title = h("div", { class: "head" }, h("h1", {}, launch.search), badge(launch.state));
     put(
       head,
-      h("div", { class: "head" }, h("h1", {}, launch.search), badge(launch.state)),
+      title,
       h(
         "p",
         { class: "lead" },
         launch.message || place || "Preparing: the base network is trained or loaded, then the first trial appears.",
       ),
     );
+    const stop = act("Stop", () => post(["launches", id, "stop"], {}));
+    const again = act("Run it again", async () => {
+      const made = await post(["searches", launch.search, "resume"], {});
+      location.replace(`#/launched/${made.id}`);
+    });
+    if (shown?.state !== launch.state || shown.stopping !== launch.stopping)
+      put(buttons, ended() ? again : launch.stopping ? null : stop);
+    shown = launch;
+  }
+
+  /** A button; what goes wrong is said below. */
+  function act(label, work) {
+    const press = async ({ currentTarget }) => {
+      currentTarget.disabled = true;
+      try {
+        await work();
+        announce(`${label}: done`);
+      } catch (error) {
+        put(trouble, complaint(error));
+        currentTarget.disabled = false;
+      }
+    };
+    return h("button", { type: "button", class: "small", on: { click: press } }, label);
   }
 
   function go() {
@@ -54,7 +81,7 @@ export async function open(place, [id]) {
   }
 
   render();
-  put(place, head, trouble, log);
+  put(place, head, buttons, trouble, log);
   look();
   return {
     title: launch.search,

@@ -12,6 +12,7 @@ const AT_ONCE = 4;
 export async function open(place) {
   const list = h("ul", { class: "list", "aria-label": "Searches" });
   const lead = h("p", { class: "lead" });
+  const waiting = h("div");
   const trouble = h("div");
   const rows = new Map();
   const queue = [];
@@ -51,7 +52,9 @@ export async function open(place) {
     clearTimeout(timer);
     try {
       const { searches } = await get(["searches"], {}, { quiet: rows.size > 0 });
+      const { launches } = await get(["launches"], { limit: 50 }, { quiet: true });
       put(trouble);
+      put(waiting, queued(launches, searches));
       render(searches);
     } catch (error) {
       if (!rows.size && error.status === 401) throw error;
@@ -112,6 +115,7 @@ export async function open(place) {
     ),
     lead,
     trouble,
+    waiting,
     list,
   );
   await refresh();
@@ -149,6 +153,30 @@ function fill(row, search) {
     ),
   );
   put(row.when, h("time", { datetime: new Date(1000 * search.updated_at).toISOString() }, moment(search.updated_at)));
+}
+
+/** Launches whose searches are not there yet: those that wait or prepare, and the last that ended before. */
+function queued(launches, searches) {
+  const known = new Set(searches.map((search) => search.name));
+  const found = launches.filter(({ search }) => !known.has(search) && known.add(search));
+  if (!found.length) return null;
+  return h(
+    "ul",
+    { class: "list queue", "aria-label": "Launches without a search" },
+    found.map((launch) =>
+      h(
+        "li",
+        { class: "launch" },
+        h(
+          "div",
+          {},
+          h("a", { class: "name", href: `#/launched/${launch.id}` }, launch.search),
+          h("small", {}, launch.message || (launch.position ? `number ${launch.position} in the queue` : "preparing")),
+        ),
+        h("div", {}, badge(launch.state)),
+      ),
+    ),
+  );
 }
 
 /** The best model and the growth of the front: two more requests, made when the row is in view. */
