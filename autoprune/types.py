@@ -174,6 +174,12 @@ class OutcomeKind(str, Enum):
     INFEASIBLE = "infeasible"
     ACCIDENT = "accident"
     """Machine or code failure: retried, then FAILED."""
+    OUT_OF_MEMORY = "out_of_memory"
+    """An accident that will hardly go better next time: retried once, then FAILED."""
+
+    @property
+    def is_accident(self) -> bool:
+        return self in (OutcomeKind.ACCIDENT, OutcomeKind.OUT_OF_MEMORY)
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,7 @@ class RunSession:
                 self.ended += 1
             else:
                 self._store.release_retrainings(self._owner, self._runs[number].digest)
-                if outcome.kind is OutcomeKind.ACCIDENT:
+                if outcome.kind.is_accident:
                     self._accident(number, outcome.reason)
             del self._running[number]
 

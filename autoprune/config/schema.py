@@ -227,8 +227,15 @@ class LimitsConfig(_Strict):
     hours: float | None = Field(None, gt=0)
     trial_seconds: float = Field(600.0, gt=0)
     """A trial that takes longer is killed and retried."""
+    trial_memory_gb: float | None = Field(None, gt=0)
+    """A worker whose trial holds more (10**9 bytes, what Ray shares between workers not counted) is ended, and the
+    trial retried once. null: until its node runs out."""
     retries: int = Field(2, ge=0)
     """How often a trial is run again after an accident before it is FAILED."""
+
+    @property
+    def trial_memory_bytes(self) -> float:
+        return float("inf") if self.trial_memory_gb is None else 1e9 * self.trial_memory_gb
 
 
 class SearchConfig(_Strict):

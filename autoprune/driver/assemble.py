@@ -219,7 +219,8 @@ def make_executor(prepared: Prepared) -> Executor:
         return RayTuneExecutor(config.executor, prepared.assets, evaluator_maker(config), config.limits.trial_seconds)
     from autoprune.executors.serial import SerialExecutor
 
-    return SerialExecutor(lambda: prepared.evaluator, config.limits.trial_seconds)
+    limits = config.limits
+    return SerialExecutor(lambda: prepared.evaluator, limits.trial_seconds, limits.trial_memory_bytes)
 
 
 def _counting(progress: Progress) -> Callable[[int, int], None]:

@@ -92,7 +92,8 @@ class PreparedModule:
             return RayTuneExecutor(config.executor, self.assets, make_function_evaluator, config.limits.trial_seconds)
         from autoprune.executors.serial import SerialExecutor
 
-        return SerialExecutor(lambda: self.evaluator, config.limits.trial_seconds)
+        limits = config.limits
+        return SerialExecutor(lambda: self.evaluator, limits.trial_seconds, limits.trial_memory_bytes)
 
     def _require_named(self, metrics: dict[str, float]) -> None:
         objectives, constraints = self.config.parsed_objectives(), self.config.parsed_constraints()

@@ -58,6 +58,7 @@ class Judge:
             OutcomeKind.STOPPED: TrialState.STOPPED,
             OutcomeKind.INFEASIBLE: TrialState.INFEASIBLE,
             OutcomeKind.ACCIDENT: TrialState.FAILED,
+            OutcomeKind.OUT_OF_MEMORY: TrialState.FAILED,
         }
         return states[outcome.kind], outcome.reason
 

@@ -253,7 +253,7 @@ class Session:
                 _log.debug("outcome of trial %d ignored: it is not running", number)
             elif outcome.kind is OutcomeKind.STOPPED and self._hard:
                 self._runs_no_more(number)  # not stopped for what it is: the next session runs it again
-            elif outcome.kind is OutcomeKind.ACCIDENT and self._accidents[number] < self._limits.retries:
+            elif outcome.kind.is_accident and self._accidents[number] < self._retries(outcome):
                 self._accidents[number] += 1
                 _log.warning("trial %d is run again: %s", number, outcome.reason)
                 self._runs_no_more(number)
@@ -262,6 +262,9 @@ class Session:
                 if outcome.kind is OutcomeKind.STOPPED and self._stopper is not None:
                     outcome = self._stopper.marked(number, outcome)
                 self._end(trial, outcome)
+
+    def _retries(self, outcome: Outcome) -> int:
+        return min(self._limits.retries, 1) if outcome.kind is OutcomeKind.OUT_OF_MEMORY else self._limits.retries
 
     def _end(self, trial: Trial, outcome: Outcome) -> None:
         """Finish a trial that ran, and the twins that waited for it."""
