@@ -20,6 +20,7 @@ from autoprune.cli import (
     compare,
     criteria,
     criteria_report,
+    delete,
     failures,
     latency,
     models,
@@ -28,6 +29,7 @@ from autoprune.cli import (
     query,
     run,
     serve,
+    store,
     submit,
     worker,
 )
@@ -50,6 +52,7 @@ Exit codes:
   4    the store cannot be used, or the search cannot go on
   5    nothing meets the budgets (the message has the nearest miss)
   6    an exported model does not reproduce its trial
+  7    'doctor' or 'store check' found a problem
   70   a defect in autoprune (a log file has the details)
   130  interrupted
   141  the reader of the output closed it
@@ -81,6 +84,8 @@ criteria_report.register(app)
 serve.register(app)
 submit.register(app)
 worker.register(app)
+store.register(app)
+delete.register(app)
 
 
 def _print_version(wanted: bool) -> None:

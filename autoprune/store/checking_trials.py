@@ -106,7 +106,7 @@ def _required(connection: Connection, search: Row[Any], required: Sequence[str])
 def _rows(connection: Connection, search: Row[Any], channels: Mapping[str, int]) -> Iterator[Fault]:
     """One pass over all rows: what each says by itself, and whether what it was copied from is there."""
     found: dict[tuple[str, str], list[int]] = defaultdict(list)
-    last, more = -1 - 2**31, True
+    last, more = -(2**31), True
     while more:
         query = select(trials).where(trials.c.search_id == search.id, trials.c.number > last)
         page = connection.execute(query.order_by(trials.c.number).limit(_PAGE)).all()

@@ -88,7 +88,11 @@ CASES: list[tuple[str, str, str]] = [
     ("duplicates", TRIAL.format("duplicate_of = 'one/4'", 19), "has other widths"),
     ("duplicates", TRIAL.format("duplicate_of = 'one/'", 19), "not there"),
     ("packs", "UPDATE metrics SET value = 0.99 WHERE name = 'top1' AND number = 7", "trials from 0 on"),
-    ("front", "UPDATE metrics SET value = 0.99 WHERE name = 'top1' AND number = 7", "others when it is made from the rows"),
+    (
+        "front",
+        "UPDATE metrics SET value = 0.99 WHERE name = 'top1' AND number = 7",
+        "others when it is made from the rows",
+    ),
     ("orphans", "INSERT INTO metrics VALUES (1, 99, 'top1', 0.5, 0)", "1 rows of metrics"),
     ("orphans", "INSERT INTO metrics VALUES (7, 0, 'top1', 0.5, 0)", "1 rows of metrics"),
     ("leases", f"UPDATE searches SET owner = 'h:1:x', lease_until = {time.time() + 1e5}", "its lease ends in"),
