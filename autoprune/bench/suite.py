@@ -144,7 +144,8 @@ def _channels(bench: _Bench) -> None:
 
 def _search(bench: _Bench) -> None:
     """Rates of real searches, and what store, controller and Ray add to bare loops."""
-    from autoprune.executors.ray_cluster import connected, slot_count
+    from autoprune.executors.ray_capacity import slot_count
+    from autoprune.executors.ray_cluster import connected
     from autoprune.executors.ray_tune import RayTuneExecutor
 
     effort, cluster = bench.effort, RayExecutorConfig()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import secrets
 import signal
@@ -16,13 +15,17 @@ from pathlib import Path
 import ray
 from ray._private import utils, worker
 
-from autoprune.config.schema import RayExecutorConfig
-from autoprune.errors import ConfigError
+from autoprune.config.executors import RayExecutorConfig
+from autoprune.executors.ray_capacity import slot_count, trial_share
+from autoprune.executors.ray_client import connected_through_client, quiet_client
+from autoprune.executors.ray_joining import is_client, join
+from autoprune.executors.ray_probe import check_versions, package_to_ship, probe
 from autoprune.executors.scratch import scratch_folder
 
 __all__ = ["connected", "slot_count"]
 
 _OBJECT_STORE_BYTES = 2**30
+_SILENT = logging.CRITICAL + 1
 
 _TOKEN = secrets.token_hex(32)
 """One for the life of the process: Ray keeps the first that it sees."""
@@ -45,46 +48,45 @@ _QUIET = {
 
 
 @contextmanager
-def connected(config: RayExecutorConfig) -> Iterator[str]:
+def connected(config: RayExecutorConfig, *, training: bool = False) -> Iterator[str]:
     """A Ray connection for the length of the block; yields a scratch folder that goes away with it.
 
     A connection that the process already has is used as it is and stays open. Without one, ``config.address`` is
-    joined (without one, that of ``$AUTOPRUNE_RAY_ADDRESS``, which no record keeps), or a local cluster is started.
+    joined, or a local cluster is started. Nodes of a cluster that have another autoprune than this process, or none,
+    are sent this one; ``training`` says for which kind of trials.
 
-    Raises ConfigError when the cluster at ``config.address`` cannot be joined.
+    Raises ConfigError when the cluster at ``config.address`` cannot be joined, or its nodes lack what a trial needs.
     """
     with ExitStack() as stack:
         stack.enter_context(_environment(_QUIET))
         stack.enter_context(_silence())
         folder = stack.enter_context(scratch_folder())
+        if connected_through_client() or (is_client(config.address) and not ray.is_initialized()):
+            stack.enter_context(quiet_client(folder))
         if not ray.is_initialized():
-            address = config.address or os.environ.get(_ADDRESS_VARIABLE)
-            if address is None:
+            if config.address is None:
                 stack.enter_context(_environment(_local_token()))
             stack.callback(_take_sigterm_back)
             stack.callback(ray.shutdown)
             with _own_sigterm():
-                _join(address) if address else _start(folder)
+                if config.address is None:
+                    _start(folder)
+                else:
+                    _join(config, config.address, training)
+            logging.getLogger("ray").setLevel(_SILENT)  # Ray Client sets it again
         yield folder
 
 
-def slot_count(config: RayExecutorConfig) -> int:
-    """How many trials run at once: ``max_parallel``, and never more than the cluster holds now.
-
-    Raises ConfigError when not even one trial fits.
-    """
-    resources = ray.cluster_resources()
-    needs = {"CPU": config.cpus_per_trial, "GPU": config.gpus_per_trial}
-    room = {name: resources.get(name, 0.0) / need for name, need in needs.items() if need > 0}
-    name = min(room, key=lambda item: room[item])
-    if room[name] < 1:
-        key = f"executor.{name.lower()}s_per_trial"
-        raise ConfigError(
-            f"{key} is {needs[name]:g}, but the Ray cluster has {resources.get(name, 0.0):g} {name}s.",
-            hint=f"Lower {key}, or join a cluster that has more (executor.address).",
-        )
-    fits = math.floor(room[name] + 1e-9)
-    return fits if config.max_parallel == "auto" else min(config.max_parallel, fits)
+def _join(config: RayExecutorConfig, address: str, training: bool) -> None:
+    """Once to look at the nodes; again, with our own package, where they lack it."""
+    join(address)
+    slot_count(config, training=training)
+    found = probe(trial_share(config, training=training).needs)
+    check_versions(found)
+    shipped = package_to_ship(found)
+    if shipped is not None:
+        ray.shutdown()
+        join(address, shipped)
 
 
 def _start(folder: str) -> None:
@@ -98,22 +100,6 @@ def _start(folder: str) -> None:
         # Idle workers started ahead lack Tune's runtime environment: they would cost a second and never be used.
         _system_config={"enable_worker_prestart": False, "prestart_worker_first_driver": False},
     )
-
-
-def _join(address: str) -> None:
-    if address.startswith("ray://"):
-        raise ConfigError(
-            f"executor.address {address!r} names a Ray Client server: Tune would run there, away from the store.",
-            hint="Run autoprune on a node of the cluster (ray job submit) with address: auto, or give host:port.",
-        )
-    try:
-        ray.init(address=address, log_to_driver=False, configure_logging=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise ConfigError(
-            f"cannot join the Ray cluster at executor.address {address!r}: {first}",
-            hint="Check 'ray status' there, and that RAY_AUTH_TOKEN is the same here; or leave address out.",
-        ) from error
 
 
 def _local_token() -> dict[str, str]:
@@ -164,7 +150,7 @@ def _silence() -> Iterator[None]:
     """Ray's own log and warnings off the terminal: a progress bar is drawn there."""
     logger = logging.getLogger("ray")
     level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
+    logger.setLevel(_SILENT)
     # "(raylet) A worker died..." is printed by a thread of Ray's whatever log_to_driver says; this is its only switch.
     printing = getattr(worker, "_worker_logs_enabled", True)
     worker._worker_logs_enabled = False

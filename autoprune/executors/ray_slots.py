@@ -12,6 +12,7 @@ import os
 import signal
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +38,8 @@ _GRACE_SECONDS = 1.0
 _MAX_TICK_SECONDS = 0.5
 """While the driver is busy (a slow proposal), results wait unread: that time counts against no trial."""
 _MAX_FAILED_STARTS = 2
+ROOMLESS_SECONDS = 600.0
+"""How long a search waits for nodes when all have left."""
 
 
 @dataclass
@@ -82,6 +85,11 @@ class SlotScheduler(FIFOScheduler):
         self._stop_reason = ""
         self._told_stop = False
         self._failed_starts = 0
+        self._most = math.inf
+        """Slots that can be started, where some nodes turned out to start none."""
+        self._roomless_since = math.inf
+        self.room: Callable[[], float] = lambda: math.inf
+        """How many slots the cluster holds now."""
         self.error: Exception | None = None
         """What the session raised; the run ends and raises it."""
 
@@ -99,6 +107,8 @@ class SlotScheduler(FIFOScheduler):
     def open_slot(self, slot_id: str) -> bool:
         """Make room for a slot if the session has a trial that no other slot will take."""
         try:
+            if len(self._slots) >= min(self.room(), self._most):
+                return False
             starting = sum(not slot.ready for slot in self._slots.values())
             if len(self._backlog) <= starting:
                 trial = None if any(slot.ready and slot.trial is None for slot in self._slots.values()) else self._ask()
@@ -168,6 +178,7 @@ class SlotScheduler(FIFOScheduler):
                 self._session.stop(self._stop_reason)
             self._kill_overdue()
             self._wake(tune_controller)
+            self._wait_for_room()
         except Exception as error:  # noqa: BLE001 (kept; the executor raises it once the workers are gone)
             self._fail(error)
 
@@ -234,6 +245,21 @@ class SlotScheduler(FIFOScheduler):
         if self._slots and all(slot.ready and slot.trial is None for slot in self._slots.values()):
             time.sleep(0.05)  # nothing that Tune could wait for
 
+    def _wait_for_room(self) -> None:
+        """Nodes may all have left: others may join, or the same again."""
+        if self.over or any(slot.ready for slot in self._slots.values()) or self.room() >= 1:
+            self._roomless_since = math.inf
+            return
+        now = time.monotonic()
+        self._roomless_since = min(self._roomless_since, now)
+        if now - self._roomless_since > ROOMLESS_SECONDS:
+            raise SearchAborted(
+                f"no node of the Ray cluster has held a trial for {ROOMLESS_SECONDS:g} seconds.",
+                hint="Start nodes ('ray status' shows them), then run the same command: it goes on.",
+            )
+        if not self._slots:
+            time.sleep(0.05)  # nothing that Tune could wait for
+
     # --- accidents -------------------------------------------------------------------------------------------------
 
     def _kill_overdue(self) -> None:
@@ -257,7 +283,12 @@ class SlotScheduler(FIFOScheduler):
 
     def _start_failed(self, reason: str) -> None:
         self._failed_starts += 1
-        if self._failed_starts >= _MAX_FAILED_STARTS:
+        if self._failed_starts < _MAX_FAILED_STARTS:
+            return
+        working = sum(slot.ready for slot in self._slots.values())
+        if working:  # a node that joined late may lack what the others have
+            self._most = working
+        else:
             raise SearchAborted(
                 f"no worker could be started, {self._failed_starts} times in a row: {reason}",
                 hint="Try executor: {kind: serial}, which shows the error in this process.",
@@ -318,7 +349,7 @@ def _kill(slot: _Slot) -> None:
     if slot.tune_trial is not None and slot.tune_trial.temporary_state.ray_actor is not None:
         ray.kill(slot.tune_trial.temporary_state.ray_actor, no_restart=True)
     node, _, pid = slot.worker.rpartition(":")
-    if node == ray.util.get_node_ip_address():
+    if node.partition("/")[0] == ray.util.get_node_ip_address():
         # Ray asks the process to leave, which one that is stopped or swapped out does not hear.
         with contextlib.suppress(ProcessLookupError):
             os.kill(int(pid), signal.SIGKILL)

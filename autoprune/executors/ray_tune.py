@@ -12,10 +12,13 @@ from typing import Any
 from ray import tune
 from ray.tune.error import TuneError
 
-from autoprune.config.schema import RayExecutorConfig
-from autoprune.executors.ray_cluster import connected, slot_count
+from autoprune.config.executors import RayExecutorConfig
+from autoprune.errors import SearchAborted
+from autoprune.executors.ray_capacity import Room, Share, slot_count, trial_share
+from autoprune.executors.ray_client import make_tuner
+from autoprune.executors.ray_cluster import connected
 from autoprune.executors.ray_slots import STOP_SECONDS, NoOutput, SlotScheduler, SlotSearcher
-from autoprune.executors.ray_worker import SlotTrainable
+from autoprune.executors.ray_worker import SlotTrainable, describe
 from autoprune.protocols import AskTell, Evaluator
 
 __all__ = ["RayTuneExecutor"]
@@ -30,7 +33,8 @@ class RayTuneExecutor:
 
     An attempt at a trial ends by accident when the evaluator raises, when its process dies, or when it takes longer
     than ``trial_seconds``, hanging or not; the process is then replaced (kept, if what was raised is an
-    EvaluationError). The session decides on retries.
+    EvaluationError). The session decides on retries. ``training``: trials train, and are given what
+    ``executor.training`` says.
     """
 
     def __init__(
@@ -39,11 +43,14 @@ class RayTuneExecutor:
         assets: object,
         make_evaluator: Callable[[Any], Evaluator],
         trial_seconds: float,
+        *,
+        training: bool = False,
     ) -> None:
         self._config = config
         self._assets = assets
         self._make_evaluator = make_evaluator
         self._trial_seconds = trial_seconds
+        self._training = training
 
     def run(self, session: AskTell) -> None:
         """Return when the session is done.
@@ -57,24 +64,27 @@ class RayTuneExecutor:
         if session.done:
             return
         scheduler = SlotScheduler(session, self._trial_seconds)
-        with _signals(scheduler), connected(self._config) as folder:
+        with _signals(scheduler), connected(self._config, training=self._training) as folder:
+            slot_count(self._config, training=self._training)  # raises where no trial fits
+            share = trial_share(self._config, training=self._training)
+            scheduler.room = Room(self._config, share)
             try:
-                self._tuner(scheduler, slot_count(self._config), folder, session.wants_estimates).fit()
+                self._tuner(scheduler, share, folder, session.wants_estimates).fit()
             except TuneError as error:
                 scheduler.error = scheduler.error or error
+            except ConnectionError as error:
+                scheduler.error = scheduler.error or _lost(error)
         if scheduler.error is not None:
             raise scheduler.error
 
-    def _tuner(self, scheduler: SlotScheduler, slots: int, folder: str, estimates: bool) -> tune.Tuner:
-        config = self._config
-        resources = {"cpu": config.cpus_per_trial}
-        if config.gpus_per_trial:
-            resources["gpu"] = config.gpus_per_trial
+    def _tuner(self, scheduler: SlotScheduler, share: Share, folder: str, estimates: bool) -> Any:
         trainable = tune.with_parameters(SlotTrainable, assets=self._assets, make_evaluator=self._make_evaluator)
-        return tune.Tuner(
-            tune.with_resources(trainable, resources),
+        return make_tuner(
+            tune.with_resources(trainable, tune.PlacementGroupFactory([dict(share.needs)])),
             param_space={
-                "cpus": config.cpus_per_trial,
+                "cpus": share.cpus,
+                "hides_gpus": share.hides_gpus,
+                "requires_gpu": share.requires_gpu,
                 "trial_seconds": self._trial_seconds,
                 "estimates": estimates,
             },
@@ -82,7 +92,6 @@ class RayTuneExecutor:
                 search_alg=SlotSearcher(scheduler),
                 scheduler=scheduler,
                 num_samples=-1,
-                max_concurrent_trials=slots,
                 trial_name_creator=lambda trial: f"slot_{trial.trial_id}",
                 trial_dirname_creator=lambda trial: f"slot_{trial.trial_id}",
             ),
@@ -96,6 +105,13 @@ class RayTuneExecutor:
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         )
+
+
+def _lost(error: ConnectionError) -> SearchAborted:
+    return SearchAborted(
+        f"the connection to the Ray cluster was lost: {describe(error)}",
+        hint="What was measured is stored; the same command goes on, and runs again what was running.",
+    )
 
 
 @contextmanager

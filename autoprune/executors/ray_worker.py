@@ -37,7 +37,7 @@ class Report:
 
     kind: ReportKind
     worker: str
-    """``node-ip:pid``."""
+    """``ip/node:pid``, with the first digits of Ray's id of the node: several nodes may share an address."""
     measurement: Measurement | None = None
     reason: str = ""
     busy_seconds: float = 0.0
@@ -56,6 +56,8 @@ class SlotTrainable(tune.Trainable):
         threads = max(1, int(config["cpus"]))
         # Before setup: unpickling the assets or make_evaluator may import torch, which reads it only then.
         os.environ["OMP_NUM_THREADS"] = str(threads)
+        if config["hides_gpus"]:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""
         super().__init__(config, storage)
 
     def setup(
@@ -66,8 +68,11 @@ class SlotTrainable(tune.Trainable):
     ) -> None:
         if make_evaluator is None:
             raise TypeError("SlotTrainable needs make_evaluator: wrap it in tune.with_parameters")
-        self._worker = f"{ray.util.get_node_ip_address()}:{os.getpid()}"
+        node = ray.get_runtime_context().get_node_id()[:8]
+        self._worker = f"{ray.util.get_node_ip_address()}/{node}:{os.getpid()}"
         self._evaluator = make_evaluator(assets)
+        if config["requires_gpu"]:
+            _require_gpu(node)
         if "torch" in sys.modules:
             sys.modules["torch"].set_num_threads(max(1, int(config["cpus"])))
         self._watchdog = _Watchdog(config["trial_seconds"])
@@ -118,6 +123,20 @@ class SlotTrainable(tune.Trainable):
             close()
         self._candidate = self._stream = None
         self._watchdog.disarm()
+
+
+def _require_gpu(node: str) -> None:
+    """Raises EvaluationError where torch sees none of the GPUs that Ray has granted."""
+    torch = sys.modules.get("torch")
+    if torch is None or torch.cuda.is_available():
+        return
+    granted = ", ".join(map(str, ray.get_gpu_ids())) or "none"
+    build = torch.version.cuda or "a build without CUDA"
+    raise EvaluationError(
+        f"a GPU was asked for and granted (id {granted}), but torch {torch.__version__} sees none on node "
+        f"{ray.util.get_node_ip_address()}/{node} (CUDA: {build}): install torch with CUDA and a driver there, or set "
+        "executor.training.gpus (or executor.gpus_per_trial) to 0."
+    )
 
 
 class _Watchdog:

@@ -55,12 +55,6 @@ def test_a_finished_session_starts_nothing() -> None:
     assert not ray.is_initialized()
 
 
-def test_ray_client_addresses_are_refused() -> None:
-    executor = RayTuneExecutor(RayExecutorConfig(address="ray://head:10001"), {}, Evaluator, 1.0)
-    with pytest.raises(ConfigError, match="Ray Client"):
-        executor.run(FakeSession([1]))
-
-
 @pytest.mark.usefixtures("cluster")
 class TestMeasuring:
     def test_every_candidate_once_in_two_processes_that_share_the_assets(self, tmp_path: Path) -> None:
