@@ -17,6 +17,7 @@ from autoprune import __version__
 from autoprune.api.working import Worker
 from autoprune.errors import AutopruneError
 from autoprune.service import catalog, events, exports, fronts, launching, monitoring, searches
+from autoprune.service.compressing import Compressing
 from autoprune.service.context import Context, Here
 from autoprune.service.counting import Counting
 from autoprune.service.guard import API, Guard
@@ -61,6 +62,7 @@ def create_app(settings: Settings) -> FastAPI:
     for part in _ROUTERS:
         app.include_router(part, prefix=API, dependencies=[Depends(_BEARER)])
     _add_page(app)
+    app.add_middleware(Compressing, settings=settings)
     app.add_middleware(BodyLimit, limits=settings.limits)
     app.add_middleware(Guard, settings=settings)
     app.add_middleware(Counting, requests=app.state.context.requests)

@@ -61,6 +61,8 @@ class Settings:
     ray_address: str | None = None
     """The job server of a Ray cluster that runs them; None: processes of this machine do."""
     limits: Limits = field(default_factory=Limits)
+    compress_here: bool = False
+    """Compress what the API says for clients on this machine as well, which costs them and the server time."""
 
     def __post_init__(self) -> None:
         if not is_loopback(self.host) and not self.tokens:
