@@ -28,12 +28,13 @@ class Waiting:
         self._count = 0
 
     def add(self, connection: Connection) -> None:
-        """Where there are too many now, the oldest one of the client that has most is closed."""
+        """Where there are too many now, the oldest one of the client that has most is closed; first those that never
+        had a request."""
         self._by_client.setdefault(connection.address, OrderedDict())[connection] = None
         self._count += 1
         if self._count > self.limits.waiting:
             most = max(self._by_client.values(), key=len)
-            next(iter(most)).give_up()
+            next((each for each in most if each.cycle is None), next(iter(most))).give_up()
 
     def discard(self, connection: Connection) -> None:
         own = self._by_client.get(connection.address)
@@ -108,10 +109,13 @@ class Connection(H11Protocol):
             self._waiting.discard(self)
 
     def give_up(self) -> None:
-        """Close it at once, whatever is still to be sent."""
+        """Close it, whatever is still to be sent."""
         self._rest()
         self._unwatch()
-        self.transport.abort()
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+        else:
+            self.transport.close()
 
     # --- answers -------------------------------------------------------------------------------------------------
 

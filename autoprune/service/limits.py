@@ -66,7 +66,7 @@ class BodyLimit:
     def __init__(self, app: ASGIApp, limits: Limits) -> None:
         self._app = app
         self._limits = limits
-        self._reading: list[asyncio.Task[bytes | None]] = []
+        self._reading: dict[asyncio.Task[bytes | None], None] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not _has_body(Headers(scope=scope)):
@@ -92,16 +92,18 @@ class BodyLimit:
     async def _in_time(self, reading: Coroutine[Any, Any, bytes | None]) -> bytes | None:
         """Raises asyncio.TimeoutError when it takes too long, or longest of too many."""
         task = asyncio.ensure_future(reading)
-        self._reading.append(task)
+        self._reading[task] = None
         if len(self._reading) > self._limits.bodies:
-            self._reading[0].cancel()
+            oldest = next(iter(self._reading))
+            del self._reading[oldest]
+            oldest.cancel()
         try:
             await asyncio.wait({task}, timeout=self._limits.body_seconds)
             if not task.done() or task.cancelled():
                 raise asyncio.TimeoutError
             return task.result()
         finally:
-            self._reading.remove(task)
+            self._reading.pop(task, None)
             task.cancel()
 
     async def _refuse(self, send: Send) -> None:

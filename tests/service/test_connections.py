@@ -70,26 +70,26 @@ def slow() -> Iterator[Callable[..., Slow]]:
 
 
 def test_slow_heads_are_cut_off(listening: Callable[..., str], slow: Callable[..., Slow]) -> None:
-    url = listening(limits=Limits(head_seconds=1.0, waiting=50, **SOME))
+    url = listening(limits=Limits(head_seconds=2.0, waiting=50, **SOME))
     with httpx.Client(base_url=url) as kept:
         kept.get("/api/v1/health")
         many = slow(url, HEAD)
-        until = time.monotonic() + 3
+        until = time.monotonic() + 20
         while many.open and time.monotonic() < until:
             many.drip()
             assert kept.get("/api/v1/searches").status_code == 200
             assert httpx.get(f"{url}/api/v1/searches").status_code == 200, "a new connection too"
             time.sleep(0.1)
     assert not many.open
-    assert sum(each < 0.9 for each in many.lived) >= SLOW - 50, "more than 50 at once made the oldest ones go"
-    assert max(many.lived) >= 0.9
+    assert sum(each < 1.9 for each in many.lived) >= SLOW - 50, "more than 50 at once made the oldest ones go"
+    assert max(many.lived) >= 1.9
 
 
 def test_slow_bodies_are_refused_where_they_are_many(listening: Callable[..., str], slow: Callable[..., Slow]) -> None:
-    url = listening(limits=Limits(body_seconds=1.0, bodies=20, **SOME))
+    url = listening(limits=Limits(body_seconds=2.0, bodies=20, **SOME))
     many = slow(url, BODY, 60)
     refused = 0
-    until = time.monotonic() + 4
+    until = time.monotonic() + 20
     while many.open and time.monotonic() < until:
         many.drip()
         answer = httpx.post(f"{url}/api/v1/validate", content=b"name: x", headers={"content-type": "application/yaml"})
@@ -97,6 +97,7 @@ def test_slow_bodies_are_refused_where_they_are_many(listening: Callable[..., st
         time.sleep(0.1)
     refused = sum(b" 408 " in each for each in many.received)
     assert (len(many.open), refused) == (0, 60)
+    assert sum(each < 1.9 for each in many.lived) >= 40, "more than 20 at once made the oldest ones go"
 
 
 def test_connections_between_requests_are_kept(listening: Callable[..., str]) -> None:
