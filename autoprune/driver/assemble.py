@@ -7,8 +7,8 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from autoprune.controllers import registry as controllers
 from autoprune.data import sources
 from autoprune.data.dataset import Dataset, Split
 from autoprune.data.shapes import shape_and_classes
-from autoprune.driver.assemble_finetune import evaluator_maker, finetuning
+from autoprune.driver.assemble_finetune import evaluator_maker, finetuning, trains
 from autoprune.driver.assemble_hypernet import check_hypernet, trained_hypernet
 from autoprune.driver.assemble_latency import with_latency
 from autoprune.driver.assemble_memory import with_memory
@@ -33,6 +33,7 @@ from autoprune.evaluators.finetune import FinetuneEvaluator
 from autoprune.hypernet.training import TrainedHypernet
 from autoprune.latency.predictor import LatencyModel
 from autoprune.models import registry
+from autoprune.models.shipped_file import make_with_file, shipped_file
 from autoprune.pruning.ranking import Scores, order
 from autoprune.space.decoding import Decoder
 from autoprune.space.space import SearchSpace
@@ -44,7 +45,9 @@ if TYPE_CHECKING:
     from autoprune.driver.assemble_module import PreparedModule
     from autoprune.protocols import Controller, Executor, Progress
 
-__all__ = ["Prepared", "make_controller", "make_executor", "make_space", "prepare"]
+__all__ = ["Prepared", "make_controller", "make_executor", "make_space", "prepare", "with_model_file"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -212,15 +215,27 @@ def make_controller(prepared: Prepared | PreparedModule) -> Controller:
 
 def make_executor(prepared: Prepared) -> Executor:
     """The executor is imported on use: a serial search needs no Ray."""
-    config = prepared.config
+    config, limits = prepared.config, prepared.config.limits
     if isinstance(config.executor, RayExecutorConfig):
         from autoprune.executors.ray_tune import RayTuneExecutor
 
-        return RayTuneExecutor(config.executor, prepared.assets, evaluator_maker(config), config.limits.trial_seconds)
+        return RayTuneExecutor(
+            config.executor,
+            prepared.assets,
+            with_model_file(config, evaluator_maker(config)),
+            limits.trial_seconds,
+            training=trains(config),
+            trial_memory=limits.trial_memory_bytes,
+        )
     from autoprune.executors.serial import SerialExecutor
 
-    limits = config.limits
     return SerialExecutor(lambda: prepared.evaluator, limits.trial_seconds, limits.trial_memory_bytes)
+
+
+def with_model_file(config: SearchConfig, make: Callable[[Any], T]) -> Callable[[Any], T]:
+    """``make`` for workers on machines that may lack the user's model file; on this machine they read it."""
+    file = shipped_file(config.space.model) if getattr(config.executor, "address", None) else None
+    return make if file is None else partial(make_with_file, file, make)
 
 
 def _counting(progress: Progress) -> Callable[[int, int], None]:

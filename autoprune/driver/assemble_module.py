@@ -83,16 +83,21 @@ class PreparedModule:
 
     def make_executor(self) -> Executor:
         """Serial, or Ray where everything can be pickled. Raises ConfigError where it cannot."""
-        config = self.config
+        config, limits = self.config, self.config.limits
         if isinstance(config.executor, RayExecutorConfig):
             from autoprune.executors.ray_pickling import require_picklable
             from autoprune.executors.ray_tune import RayTuneExecutor
 
             require_picklable(metric=self.assets.metric, model=self.assets.module, calibration=self.assets.calibration)
-            return RayTuneExecutor(config.executor, self.assets, make_function_evaluator, config.limits.trial_seconds)
+            return RayTuneExecutor(
+                config.executor,
+                self.assets,
+                make_function_evaluator,
+                limits.trial_seconds,
+                trial_memory=limits.trial_memory_bytes,
+            )
         from autoprune.executors.serial import SerialExecutor
 
-        limits = config.limits
         return SerialExecutor(lambda: self.evaluator, limits.trial_seconds, limits.trial_memory_bytes)
 
     def _require_named(self, metrics: dict[str, float]) -> None:

@@ -47,8 +47,8 @@ def allocations_limited(most: float) -> Iterator[None]:
 
 def _limit(most: float) -> tuple[int, int] | None:
     """Set the limit; what it was, None if nothing was set."""
-    allocated = _allocated_bytes()
-    if math.isinf(most) or allocated is None:
+    allocated = None if math.isinf(most) else _allocated_bytes()
+    if allocated is None:
         return None
     import resource
 

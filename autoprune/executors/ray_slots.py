@@ -7,6 +7,7 @@ left; the scheduler answers each result with the next trial, so that a trial cos
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import os
 import signal
@@ -24,20 +25,26 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from autoprune.errors import SearchAborted
+from autoprune.executors.memory import OUT_OF_MEMORY, explained, is_memory_error
+from autoprune.executors.ray_watchdog import last_words, overdue
 from autoprune.executors.ray_worker import REPORT, Report, ReportKind, describe
 from autoprune.executors.turnaround import Turnaround
+from autoprune.logs import emit
 from autoprune.protocols import AskTell
 from autoprune.types import Outcome, OutcomeKind, Trial
 
 __all__ = ["STOP_SECONDS", "NoOutput", "SlotScheduler", "SlotSearcher"]
 
+_log = logging.getLogger(__name__)
+
 STOP_SECONDS = 8.0
 """How long running trials may go on after Ctrl-C or SIGTERM: the driver is to be gone in ten, as preemption asks."""
-_GRACE_SECONDS = 1.0
+_GRACE_SECONDS = 0.4
 """A worker ends itself at its limit; so much later the driver kills it."""
 _MAX_TICK_SECONDS = 0.5
 """While the driver is busy (a slow proposal), results wait unread: that time counts against no trial."""
 _MAX_FAILED_STARTS = 2
+_DIED = "worker process died (killed or out of memory)"
 ROOMLESS_SECONDS = 600.0
 """How long a search waits for nodes when all have left."""
 
@@ -73,10 +80,11 @@ class _Clock:
 class SlotScheduler(FIFOScheduler):
     """Tells the session what came in, and gives the worker the next trial."""
 
-    def __init__(self, session: AskTell, trial_seconds: float) -> None:
+    def __init__(self, session: AskTell, trial_seconds: float, trial_memory: float = math.inf) -> None:
         super().__init__()
         self._session = session
         self._trial_seconds = trial_seconds
+        self._trial_memory = trial_memory
         self._slots: dict[str, _Slot] = {}
         self._backlog: deque[Trial] = deque()
         """Asked in order to open a slot; whichever worker is free first runs it."""
@@ -161,11 +169,14 @@ class SlotScheduler(FIFOScheduler):
         slot = self._slots.pop(trial.trial_id, _Slot())
         released = self._release_at <= time.monotonic()
         try:
-            reason = self._reason(slot, _error_of(trial))
+            reason = self._reason(slot, _error_of(trial)) or last_words(trial.trial_id) or _DIED
+            number, text = slot.trial.number if slot.trial else None, "a worker is gone: %s"
+            emit(_log, logging.INFO, "worker.lost", text, reason, trial=number, worker=slot.worker, reason=reason)
             if not slot.ready:
                 self._start_failed(reason)
             elif slot.trial is not None and not released:
-                self._session.tell(slot.trial.number, Outcome(OutcomeKind.ACCIDENT, reason=reason, worker=slot.worker))
+                kind = OutcomeKind.OUT_OF_MEMORY if reason.startswith(OUT_OF_MEMORY) else OutcomeKind.ACCIDENT
+                self._session.tell(slot.trial.number, Outcome(kind, reason=reason, worker=slot.worker))
         except Exception as error:  # noqa: BLE001 (kept; the executor raises it once the workers are gone)
             self._fail(error)
 
@@ -272,14 +283,15 @@ class SlotScheduler(FIFOScheduler):
 
     def _reason(self, slot: _Slot, error: BaseException | None) -> str:
         if isinstance(error, RayTaskError):
-            return describe(error.cause)
+            cause = describe(error.cause)
+            return explained(cause, self._trial_memory) if is_memory_error(error.cause) else cause
         if isinstance(error, RayActorError) and error._actor_init_failed:
             return str(error).strip().splitlines()[-1]
         if slot.trial is not None and self._clock.now - slot.since >= self._trial_seconds - 2 * _MAX_TICK_SECONDS:
-            return f"exceeded trial_seconds={self._trial_seconds:g} and was killed: raise limits.trial_seconds"
+            return overdue(self._trial_seconds)
         if isinstance(error, OutOfMemoryError) or "running low on memory" in str(error):
-            return "worker process was killed by Ray, as its node ran out of memory"
-        return "worker process died (killed or out of memory)"
+            return f"{OUT_OF_MEMORY}: the worker was killed by Ray, as its node had no more"
+        return ""
 
     def _start_failed(self, reason: str) -> None:
         self._failed_starts += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from autoprune.executors.ray_capacity import Room, Share, slot_count, trial_shar
 from autoprune.executors.ray_client import make_tuner
 from autoprune.executors.ray_cluster import connected
 from autoprune.executors.ray_slots import STOP_SECONDS, NoOutput, SlotScheduler, SlotSearcher
+from autoprune.executors.ray_watchdog import START_SECONDS
 from autoprune.executors.ray_worker import SlotTrainable, describe
 from autoprune.protocols import AskTell, Evaluator
 
@@ -33,7 +35,8 @@ class RayTuneExecutor:
 
     An attempt at a trial ends by accident when the evaluator raises, when its process dies, or when it takes longer
     than ``trial_seconds``, hanging or not; the process is then replaced (kept, if what was raised is an
-    EvaluationError). The session decides on retries. ``training``: trials train, and are given what
+    EvaluationError), or when its process holds more than ``trial_memory`` bytes. An evaluator is built in
+    ``start_seconds``. The session decides on retries. ``training``: trials train, and are given what
     ``executor.training`` says.
     """
 
@@ -45,11 +48,15 @@ class RayTuneExecutor:
         trial_seconds: float,
         *,
         training: bool = False,
+        trial_memory: float = math.inf,
+        start_seconds: float = START_SECONDS,
     ) -> None:
         self._config = config
         self._assets = assets
         self._make_evaluator = make_evaluator
         self._trial_seconds = trial_seconds
+        self._trial_memory = trial_memory
+        self._start_seconds = start_seconds
         self._training = training
 
     def run(self, session: AskTell) -> None:
@@ -63,7 +70,7 @@ class RayTuneExecutor:
         """
         if session.done:
             return
-        scheduler = SlotScheduler(session, self._trial_seconds)
+        scheduler = SlotScheduler(session, self._trial_seconds, self._trial_memory)
         with _signals(scheduler), connected(self._config, training=self._training) as folder:
             slot_count(self._config, training=self._training)  # raises where no trial fits
             share = trial_share(self._config, training=self._training)
@@ -86,6 +93,8 @@ class RayTuneExecutor:
                 "hides_gpus": share.hides_gpus,
                 "requires_gpu": share.requires_gpu,
                 "trial_seconds": self._trial_seconds,
+                "trial_memory": self._trial_memory,
+                "start_seconds": self._start_seconds,
                 "estimates": estimates,
             },
             tune_config=tune.TuneConfig(

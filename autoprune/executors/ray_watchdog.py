@@ -1,4 +1,4 @@
-"""Ends a worker process whose trial takes too long or holds too much: Ray does neither, and hung code cannot be asked."""
+"""Ends a worker whose trial takes too long or holds too much: Ray does neither, and code that hangs cannot be asked."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from ray.experimental import internal_kv
 
 from autoprune.executors.memory import held_bytes, too_much
 
-__all__ = ["Watchdog", "last_words"]
+__all__ = ["START_SECONDS", "Watchdog", "last_words", "overdue"]
+
+START_SECONDS = 600.0
+"""How long the building of an evaluator may take."""
 
 _LOOK_SECONDS = 0.1
 _WORDS_SECONDS = 1.0
@@ -62,3 +65,8 @@ def last_words(slot: str) -> str:
         internal_kv._internal_kv_del(slot.encode(), namespace=_NAMESPACE.encode())
         return found.decode() if found else ""
     return ""
+
+
+def overdue(seconds: float) -> str:
+    """The reason of a trial that took too long."""
+    return f"exceeded trial_seconds={seconds:g} and was killed: raise limits.trial_seconds"

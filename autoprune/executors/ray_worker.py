@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -16,6 +15,8 @@ import ray
 from ray import tune
 
 from autoprune.errors import EvaluationError
+from autoprune.executors.memory import allocations_limited
+from autoprune.executors.ray_watchdog import Watchdog, overdue
 from autoprune.protocols import Evaluator
 from autoprune.types import Candidate, Measurement
 
@@ -70,12 +71,18 @@ class SlotTrainable(tune.Trainable):
             raise TypeError("SlotTrainable needs make_evaluator: wrap it in tune.with_parameters")
         node = ray.get_runtime_context().get_node_id()[:8]
         self._worker = f"{ray.util.get_node_ip_address()}/{node}:{os.getpid()}"
+        self._watchdog = Watchdog(self.trial_id, config["trial_memory"])
+        seconds = config["start_seconds"]
+        self._watchdog.arm(seconds, f"its evaluator was not built in {seconds:g} s")
         self._evaluator = make_evaluator(assets)
         if config["requires_gpu"]:
             _require_gpu(node)
         if "torch" in sys.modules:
             sys.modules["torch"].set_num_threads(max(1, int(config["cpus"])))
-        self._watchdog = _Watchdog(config["trial_seconds"])
+        self._watchdog.disarm()
+        self._trial_seconds = float(config["trial_seconds"])
+        # GPU drivers reserve address space that is no memory.
+        self._trial_memory = math.inf if config["requires_gpu"] else float(config["trial_memory"])
         self._estimates = bool(config["estimates"])
         self._candidate: Candidate | None = None
         self._stream: Iterator[Measurement] | None = None
@@ -85,7 +92,7 @@ class SlotTrainable(tune.Trainable):
         """Take the next candidate; one that is still being measured is dropped (it was stopped)."""
         self._close_stream()
         self._busy_seconds = 0.0
-        self._watchdog.arm()
+        self._watchdog.arm(self._trial_seconds, overdue(self._trial_seconds))
         self._candidate = Candidate(new_config["widths"])
         return True
 
@@ -103,7 +110,8 @@ class SlotTrainable(tune.Trainable):
         try:
             if self._stream is None:
                 self._stream = iter(self._evaluator.evaluate(candidate))
-            measurement = self._next(self._stream)
+            with allocations_limited(self._trial_memory):
+                measurement = self._next(self._stream)
         except EvaluationError as error:
             return Report(ReportKind.ACCIDENT, self._worker, reason=describe(error))
         if measurement is None:
@@ -137,26 +145,6 @@ def _require_gpu(node: str) -> None:
         f"{ray.util.get_node_ip_address()}/{node} (CUDA: {build}): install torch with CUDA and a driver there, or set "
         "executor.training.gpus (or executor.gpus_per_trial) to 0."
     )
-
-
-class _Watchdog:
-    """Ends this process when a trial outlives its limit: Ray has no limit, and code that hangs cannot be asked."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._deadline = math.inf
-        threading.Thread(target=self._watch, daemon=True, name="trial-seconds").start()
-
-    def arm(self) -> None:
-        self._deadline = time.monotonic() + self._seconds
-
-    def disarm(self) -> None:
-        self._deadline = math.inf
-
-    def _watch(self) -> None:
-        while time.monotonic() < self._deadline:
-            time.sleep(0.1)
-        os._exit(1)
 
 
 def describe(error: BaseException) -> str:
