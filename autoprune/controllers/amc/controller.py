@@ -143,18 +143,24 @@ class AmcController:
 
     def load_state(self, state: Mapping[str, Any], history: Sequence[Trial]) -> None:
         self._trials = int(state.get("trials", self._trials))
-        self._start_over()
-        self._proposed.restore(history)
-        lessons = [(trial, losses) for trial in history if (losses := self._losses.of(trial)) is not None]
         networks, count = state.get("networks"), int(state.get("learnt", 0))
-        if isinstance(networks, str) and 0 < count <= len(lessons):
-            for trial, losses in lessons[:count]:
-                self._remember(trial, losses)
-            if self._episodes.load(networks):
-                self._saved = {"learnt": count, "networks": networks}
-                lessons = lessons[count:]
-            else:  # of another version: learn all of it
-                self._episodes, self._learnt = self._made(), 0
-        for trial, losses in lessons:
+        if not (isinstance(networks, str) and count > 0 and self._taken_up(history, networks, count)):
+            self._taken_up(history, "", 0)  # nothing was saved, or by another version: learn all of it
+
+    def _taken_up(self, history: Sequence[Trial], networks: str, count: int) -> bool:
+        """Walk through the history and learn from what came after the first ``count`` episodes, when the networks were
+        saved; False where there are not as many, or the networks do not fit."""
+        self._start_over()
+        for trial in history:
+            self._proposed.add(trial.candidate)
+            losses = self._losses.of(trial)
+            if losses is None:
+                continue
             self._remember(trial, losses)
-            self._learn(trial.number)
+            if self._learnt > count:
+                self._learn(trial.number)
+            elif self._learnt == count:
+                if not self._episodes.load(networks):
+                    return False
+                self._saved = {"learnt": count, "networks": networks}
+        return self._learnt >= count
