@@ -10,7 +10,7 @@ from pathlib import Path
 from autoprune.api.comparing_session import RunSession
 from autoprune.api.training_materials import materials, require_images
 from autoprune.config.schema import RayExecutorConfig, SearchConfig, SerialExecutorConfig
-from autoprune.driver.assemble import Prepared
+from autoprune.driver.assemble import Prepared, with_model_file
 from autoprune.errors import ConfigError, SearchAborted
 from autoprune.protocols import AskTell, Progress
 from autoprune.retraining.runs import Materials, Run, make_retrainer
@@ -74,7 +74,8 @@ def _execute(prepared: Prepared, given: Materials, session: AskTell) -> None:
     if isinstance(executor, RayExecutorConfig):
         from autoprune.executors.ray_tune import RayTuneExecutor
 
-        return RayTuneExecutor(executor, given, make_retrainer, math.inf).run(session)
+        make = with_model_file(prepared.config, make_retrainer)
+        return RayTuneExecutor(executor, given, make, math.inf, training=True).run(session)
     from autoprune.executors.serial import SerialExecutor
     from autoprune.training.threads import torch_threads
 

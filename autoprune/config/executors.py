@@ -56,7 +56,7 @@ class RayExecutorConfig(Strict):
     kind: Literal["ray"] = "ray"
     max_parallel: int | Literal["auto"] = "auto"
     """Trials at once; ``auto``: as many as fit the cluster's nodes, those that join later included."""
-    address: str | None = Field(None, min_length=1)
+    address: str | None = None
     """``auto``, ``host:port`` or ``ray://host:10001`` joins a running cluster; null starts a local one."""
     cpus_per_trial: float = Field(1.0, gt=0)
     gpus_per_trial: GpuShare = 0.0
@@ -72,6 +72,16 @@ class RayExecutorConfig(Strict):
     def _positive(cls, value: int | str) -> int | str:
         if isinstance(value, int) and value < 1:
             raise ValueError("max_parallel must be 'auto' or at least 1")
+        return value
+
+    @field_validator("address")
+    @classmethod
+    def _address(cls, value: str | None) -> str | None:
+        if value is None or value == "auto":
+            return value
+        host, _, port = value.removeprefix("ray://").partition("/")[0].rpartition(":")
+        if not host or not port.isdigit() or not 0 < int(port) < 65536:
+            raise ValueError(f"expected auto, host:port or ray://host:port, got {value!r}")
         return value
 
 

@@ -16,7 +16,7 @@ from autoprune.evaluators.evaluator import PruneEvaluator, make_evaluator
 from autoprune.evaluators.finetune import make_finetuner
 from autoprune.training.cached import is_small
 
-__all__ = ["evaluator_maker", "finetuning", "make_halving"]
+__all__ = ["evaluator_maker", "finetuning", "make_halving", "trains"]
 
 
 def finetuning(config: SearchConfig, dataset: Dataset, evaluation_digest: str) -> Finetuning | None:
@@ -36,13 +36,18 @@ def finetuning(config: SearchConfig, dataset: Dataset, evaluation_digest: str) -
 def _threads(config: SearchConfig) -> int:
     """As many as a trial has processors, so that this process trains a candidate as a worker did."""
     if isinstance(config.executor, RayExecutorConfig):
-        return max(1, math.floor(config.executor.cpus_per_trial))
+        return max(1, math.floor(config.executor.training.cpus or config.executor.cpus_per_trial))
     return torch.get_num_threads()
+
+
+def trains(config: SearchConfig) -> bool:
+    """Whether a trial trains its candidate, and is given what trainings are given."""
+    return isinstance(config.fidelity, FinetuneFidelity)
 
 
 def evaluator_maker(config: SearchConfig) -> Callable[[Assets], PruneEvaluator]:
     """A function that a worker process can import by name."""
-    return make_finetuner if isinstance(config.fidelity, FinetuneFidelity) else make_evaluator
+    return make_finetuner if trains(config) else make_evaluator
 
 
 def make_halving(config: SearchConfig, images: int) -> Halving | None:

@@ -18,7 +18,7 @@ from ray._private import utils, worker
 from autoprune.config.executors import RayExecutorConfig
 from autoprune.executors.ray_capacity import slot_count, trial_share
 from autoprune.executors.ray_client import connected_through_client, quiet_client
-from autoprune.executors.ray_joining import is_client, join
+from autoprune.executors.ray_joining import is_client, join, require_client
 from autoprune.executors.ray_probe import check_versions, package_to_ship, probe
 from autoprune.executors.scratch import scratch_folder
 
@@ -57,11 +57,14 @@ def connected(config: RayExecutorConfig, *, training: bool = False) -> Iterator[
 
     Raises ConfigError when the cluster at ``config.address`` cannot be joined, or its nodes lack what a trial needs.
     """
+    client = connected_through_client() or (is_client(config.address) and not ray.is_initialized())
+    if client:
+        require_client()
     with ExitStack() as stack:
         stack.enter_context(_environment(_QUIET))
         stack.enter_context(_silence())
         folder = stack.enter_context(scratch_folder())
-        if connected_through_client() or (is_client(config.address) and not ray.is_initialized()):
+        if client:
             stack.enter_context(quiet_client(folder))
         if not ray.is_initialized():
             if config.address is None:

@@ -15,7 +15,7 @@ from ray._raylet import Config  # type: ignore[attr-defined]
 
 from autoprune.errors import ConfigError
 
-__all__ = ["is_client", "join"]
+__all__ = ["is_client", "join", "require_client"]
 
 _ANSWER_SECONDS = 5.0
 _IMPATIENT = {"RAY_gcs_server_port_wait_time_s": "2"}
@@ -27,13 +27,17 @@ def is_client(address: str | None) -> bool:
     return address is not None and address.startswith("ray://")
 
 
-def join(address: str, runtime_env: dict[str, Any] | None = None) -> None:
-    """Connect this process to the cluster. Raises ConfigError where that cannot be, with what to do."""
-    if is_client(address) and importlib.util.find_spec("grpc") is None:
+def require_client() -> None:
+    """Raises ConfigError where Ray Client is not installed."""
+    if importlib.util.find_spec("grpc") is None:
         raise ConfigError(
-            f"executor.address {address!r} needs Ray Client, which is not installed here.",
+            "an executor.address that begins with ray:// needs Ray Client, which is not installed here.",
             "pip install 'ray[client]'; or give host:port from a machine of the cluster.",
         )
+
+
+def join(address: str, runtime_env: dict[str, Any] | None = None) -> None:
+    """Connect this process to the cluster. Raises ConfigError where that cannot be, with what to do."""
     _require_answer(address)
     settings: dict[str, Any] = {} if is_client(address) else {"log_to_driver": False, "configure_logging": False}
     try:
@@ -48,11 +52,6 @@ def _require_answer(address: str) -> None:
     if address == "auto":
         return
     host, _, port = address.removeprefix("ray://").partition("/")[0].rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65535:
-        raise ConfigError(
-            f"executor.address {address!r} is no address: expected auto, host:port or ray://host:port.",
-            "'ray start --head' prints host:port; Ray Client's port is 10001 unless it was given another.",
-        )
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_SECONDS).close()
     except OSError as error:
@@ -65,8 +64,8 @@ def _require_answer(address: str) -> None:
 
 @contextmanager
 def _impatience() -> Iterator[None]:
-    """Ray asks a head that refuses it twenty times, and prints each answer: twice is enough. And it reads its environment when it is
-    imported: a token that was set since then is to be sent all the same."""
+    """Ray asks a head that refuses it twenty times, and prints each answer: twice is enough. And it reads its
+    environment when it is imported: a token that was set since then is to be sent all the same."""
     before = {name: os.environ.get(name) for name in _IMPATIENT}
     os.environ.update({**_IMPATIENT, **({"RAY_AUTH_MODE": "token"} if _has_token() else {})})
     Config.initialize("")

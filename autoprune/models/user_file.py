@@ -16,6 +16,7 @@ from torch import nn
 
 from autoprune.config.schema import FileData, FileModel
 from autoprune.errors import ConfigError, did_you_mean
+from autoprune.models.shipped_file import at_hand
 
 __all__ = ["build_from_file", "call_factory"]
 
@@ -43,21 +44,21 @@ def call_factory(key: str, config: FileModel | FileData, offered: Mapping[str, A
     ``key`` is where the file stands in the configuration, for messages. Raises ConfigError when the file is missing,
     fails (with exception and line) or lacks the factory.
     """
-    path = Path(config.path).expanduser()
-    if not path.is_file():
-        raise ConfigError(
-            f"{key}.path: there is no file {config.path!r} (looked for {path.absolute()}).",
-            "Give the path of a Python file, relative to the folder you are in.",
-        )
-    hint = f"Correct the file or {key}.args."
-    module = _guarded(path, "cannot be imported", hint, lambda: _imported(path))
-    factory = getattr(module, config.factory, None)
-    if not callable(factory):
-        raise ConfigError(
-            f"{key}.factory: {path} has no function {config.factory!r}.", did_you_mean(config.factory, _own(module))
-        )
-    arguments = {**_accepted(factory, offered), **config.args}
-    return _guarded(path, f"fails in {config.factory}()", hint, lambda: factory(**arguments))
+    with at_hand(config.path) as path:
+        if not path.is_file():
+            raise ConfigError(
+                f"{key}.path: there is no file {config.path!r} (looked for {path.absolute()}).",
+                "Give the path of a Python file, relative to the folder you are in.",
+            )
+        hint = f"Correct the file or {key}.args."
+        module = _guarded(path, "cannot be imported", hint, lambda: _imported(path))
+        factory = getattr(module, config.factory, None)
+        if not callable(factory):
+            raise ConfigError(
+                f"{key}.factory: {path} has no function {config.factory!r}.", did_you_mean(config.factory, _own(module))
+            )
+        arguments = {**_accepted(factory, offered), **config.args}
+        return _guarded(path, f"fails in {config.factory}()", hint, lambda: factory(**arguments))
 
 
 def _imported(path: Path) -> ModuleType:
