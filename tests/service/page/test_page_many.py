@@ -34,4 +34,6 @@ def test_a_hundred_thousand_trials_are_thinned_but_never_the_front(
     tab.goto(page + "widths")
     tab.get_by_text("48 of its").wait_for()
     assert tab.locator(".heat tbody tr").count() == 12
+    tab.set_viewport_size({"width": 390, "height": 844})
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
     assert tab.trouble == []

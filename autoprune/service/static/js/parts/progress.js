@@ -14,7 +14,7 @@ export async function open(place, page) {
     words = h("div"),
     states = h("div", { class: "narrow" }),
     trouble = h("div");
-  const y = { title: "hypervolume (share of its box)", kind: "fraction", least: 0 };
+  const y = { title: "hypervolume (share)", kind: "fraction", least: 0 };
   const trials = new StepPlot(byTrial, {
     label: "Hypervolume by trial",
     readout: (x, [one]) => `after trial ${Math.floor(x)}: ${percentage(one.y)}`,

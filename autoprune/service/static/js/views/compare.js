@@ -84,7 +84,7 @@ export async function open(place, _, params) {
       .filter((each) => each.found?.trial.length);
     lines.show({
       x: { title: "trials", kind: "plain" },
-      y: { title: "hypervolume (share of its own box)", kind: "fraction", least: 0 },
+      y: { title: "hypervolume (share)", kind: "fraction", least: 0 },
       series: grown.map(({ name, found }) => ({ name, xs: found.trial.map((number) => number + 1), ys: found.share })),
     });
     put(best, bests(state));
