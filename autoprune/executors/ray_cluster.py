@@ -33,6 +33,10 @@ _TOKEN = secrets.token_hex(32)
 _ADDRESS_VARIABLE = "AUTOPRUNE_RAY_ADDRESS"
 """Set for jobs of a cluster, and by scripts that start one: a search is then resumed anywhere as it is recorded."""
 
+_ADDRESS_VARIABLE = "AUTOPRUNE_RAY_ADDRESS"
+"""Set for jobs of a cluster (``api.submitting``) and by scripts that start one (``launch/cluster``): the recorded
+configuration then names no cluster, and the search is resumed anywhere."""
+
 _QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -52,12 +56,13 @@ def connected(config: RayExecutorConfig, *, training: bool = False) -> Iterator[
     """A Ray connection for the length of the block; yields a scratch folder that goes away with it.
 
     A connection that the process already has is used as it is and stays open. Without one, ``config.address`` is
-    joined, or a local cluster is started. Nodes of a cluster that have another autoprune than this process, or none,
-    are sent this one; ``training`` says for which kind of trials.
+    joined, without one that of ``$AUTOPRUNE_RAY_ADDRESS``, or a local cluster is started. Nodes of a cluster that have
+    another autoprune than this process, or none, are sent this one; ``training`` says for which kind of trials.
 
     Raises ConfigError when the cluster at ``config.address`` cannot be joined, or its nodes lack what a trial needs.
     """
-    client = connected_through_client() or (is_client(config.address) and not ray.is_initialized())
+    address = config.address or os.environ.get(_ADDRESS_VARIABLE) or None
+    client = connected_through_client() or (is_client(address) and not ray.is_initialized())
     if client:
         require_client()
     with ExitStack() as stack:
@@ -67,15 +72,15 @@ def connected(config: RayExecutorConfig, *, training: bool = False) -> Iterator[
         if client:
             stack.enter_context(quiet_client(folder))
         if not ray.is_initialized():
-            if config.address is None:
+            if address is None:
                 stack.enter_context(_environment(_local_token()))
             stack.callback(_take_sigterm_back)
             stack.callback(ray.shutdown)
             with _own_sigterm():
-                if config.address is None:
+                if address is None:
                     _start(folder)
                 else:
-                    _join(config, config.address, training)
+                    _join(config, address, training)
             logging.getLogger("ray").setLevel(_SILENT)  # Ray Client sets it again
         yield folder
 

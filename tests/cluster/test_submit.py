@@ -275,3 +275,20 @@ def test_a_job_waits_for_the_lease_of_a_lost_driver(tmp_path: Path, searched: li
 def test_outside_of_a_job_there_is_nothing_to_run(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no submission\.json here: this command is run by a cluster"):
         submitting.run_submission(tmp_path, SilentProgress())
+
+
+def test_a_search_without_an_address_joins_the_cluster_that_the_variable_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from autoprune.config.schema import RayExecutorConfig
+    from autoprune.executors import ray_cluster
+
+    joined: list[str] = []
+    monkeypatch.setattr(ray_cluster, "_join", lambda config, address, training: joined.append(address))
+    monkeypatch.setattr(ray_cluster, "_start", lambda folder: joined.append("own"))
+    for named in ("10.0.0.1:6379", ""):
+        monkeypatch.setenv("AUTOPRUNE_RAY_ADDRESS", named)
+        for config in (RayExecutorConfig(), RayExecutorConfig(address="10.0.0.2:6379")):
+            with ray_cluster.connected(config):
+                pass
+    assert joined == ["10.0.0.1:6379", "10.0.0.2:6379", "own", "10.0.0.2:6379"]

@@ -1,4 +1,4 @@
-"""Stand-ins for programs of a cluster: ``python stand_ins.py NAME ARGUMENTS`` does what ``NAME`` would, on this machine.
+"""Stand-ins for programs of a cluster: ``python stand_ins.py NAME ARGUMENTS`` is ``NAME``, on this machine.
 
 Every node of the "cluster" has a loopback address of its own. What really differs between machines of a cluster and
 these, ports that two nodes would both open, is added to ``ray start``.

@@ -1,4 +1,4 @@
-"""What launch/cluster holds is true: it parses, commands and options exist, versions agree, and nothing is left open."""
+"""What launch/cluster holds is true: it parses, its commands and options exist, versions agree, no door is open."""
 
 from __future__ import annotations
 
