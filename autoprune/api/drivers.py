@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from autoprune.api.launches import log_file
 from autoprune.errors import ConfigError, without_password
+from autoprune.logs import child_environment
 from autoprune.types import Launch
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class ProcessDrivers:
         # A password has no place in a list of processes.
         secret = without_password(self._url) != self._url
         command = [*self._command, str(launch.id), *(() if secret else ("--store", self._url))]
-        environment = {**os.environ, "AUTOPRUNE_STORE": self._url} if secret else None
+        environment = {**child_environment(), **({"AUTOPRUNE_STORE": self._url} if secret else {})}
         try:
             log.parent.mkdir(parents=True, exist_ok=True)
             with log.open("ab") as file:

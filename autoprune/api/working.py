@@ -16,7 +16,8 @@ from autoprune.api.drivers import Drivers, End, ProcessDrivers
 from autoprune.api.launches import log_file
 from autoprune.api.stores import open_at, store_url
 from autoprune.errors import ConfigError, Conflict, NotFound, ServiceError, StoreError
-from autoprune.types import LaunchState, SearchState
+from autoprune.logs import emit
+from autoprune.types import Launch, LaunchState, SearchState
 
 if TYPE_CHECKING:
     from autoprune.store import Store
@@ -140,6 +141,7 @@ class Worker:
             claim = self._queue.claim(self._owner, _LEASE_SECONDS)
             if claim is None:
                 return
+            _say_launch("launch.claimed", claim.launch, "launch %d was taken from the queue")
             try:
                 self._take(claim)
             except Conflict as error:
@@ -154,6 +156,7 @@ class Worker:
             driven = _Driven(claim, launch.driver, owner, time.monotonic())
             end = driven.end(self._store)
             if end is None:
+                _say_launch("launch.adopted", launch, "the driver of launch %d is looked after", driver=launch.driver)
                 self._say(f"launch {launch.id}: adopted the driver of {launch.search!r}.")
                 return self._driven.append(driven)
             if end.code is not None or end.refused:  # a job that ended while nobody looked
@@ -183,6 +186,7 @@ class Worker:
                 drivers.kill(driver)
             raise
         self._driven.append(_Driven(claim, driver, drivers, time.monotonic()))
+        _say_launch("launch.started", launch, "a driver was started for launch %d", driver=driver)
         self._say(
             f"launch {launch.id}: search {launch.search!r} began; its log is {log_file(launch.id, store=self._url)}"
         )
@@ -214,6 +218,7 @@ class Worker:
             self._queue.put_back(driven.claim, message)
         else:
             self._queue.finish(driven.claim, state, message)
+        _say_launch("launch.ended", launch, "launch %d has ended", state=state.value, reason=message)
         self._say(f"launch {launch.id}: {state.value}. {message}".rstrip())
 
     def _outcome(self, driven: _Driven, end: End) -> tuple[LaunchState, str]:
@@ -275,6 +280,10 @@ class Worker:
             if time.monotonic() > deadline:
                 driven.drivers.kill(driven.driver)
             time.sleep(0.05)
+
+
+def _say_launch(event: str, launch: Launch, text: str, **more: object) -> None:
+    emit(_log, logging.INFO, event, text, launch.id, search=launch.search, launch=launch.id, **more)
 
 
 def _last_words(log: Path) -> str:

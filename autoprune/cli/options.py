@@ -11,6 +11,8 @@ __all__ = [
     "CostOption",
     "Format",
     "FormatOption",
+    "LogFileOption",
+    "LogLevelOption",
     "QualityOption",
     "QuietOption",
     "RayAddressOption",
@@ -38,6 +40,22 @@ StoreOption = Annotated[
 ]
 FormatOption = Annotated[
     Format, typer.Option("--format", metavar="table|json|csv", help="How to print the result.", case_sensitive=False)
+]
+LogFileOption = Annotated[
+    str | None,
+    typer.Option(
+        "--log-file",
+        metavar="FILE",
+        envvar="AUTOPRUNE_LOG",
+        help="Append what happens as lines of JSON; processes may share the file.",
+        show_default=False,
+    ),
+]
+LogLevelOption = Annotated[
+    str,
+    typer.Option(
+        "--log-level", metavar="debug|info|warning|error", envvar="AUTOPRUNE_LOG_LEVEL", help="From which level on."
+    ),
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no messages, only the result.")]
 WhereOption = Annotated[

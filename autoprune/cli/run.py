@@ -9,10 +9,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autoprune.cli.failures import Interrupted
-from autoprune.cli.options import Format, FormatOption, QuietOption, SearchName, StoreOption
+from autoprune.cli.options import (
+    Format,
+    FormatOption,
+    LogFileOption,
+    LogLevelOption,
+    QuietOption,
+    SearchName,
+    StoreOption,
+)
 from autoprune.cli.output import message
 from autoprune.cli.signals import ended_like_ctrl_c
 from autoprune.errors import without_password
+from autoprune.logs import writing
 
 if TYPE_CHECKING:
     from autoprune.api import SearchResult
@@ -47,6 +56,8 @@ def search(
     store: StoreOption = None,
     format: FormatOption = Format.table,
     quiet: QuietOption = False,
+    log_file: LogFileOption = None,
+    log_level: LogLevelOption = "info",
 ) -> None:
     """Run a search and print its Pareto front.
 
@@ -57,7 +68,7 @@ def search(
     from autoprune.cli.progress import make_progress
 
     try:
-        with ended_like_ctrl_c(), make_progress(quiet=quiet) as progress:
+        with writing(log_file, log_level), ended_like_ctrl_c(), make_progress(quiet=quiet) as progress:
             result = api.search(config, overrides=overrides or (), store=store, progress=progress)
     except KeyboardInterrupt:
         raise Interrupted(_resume_hint(_name_in(config, overrides or ()), store)) from None
@@ -72,13 +83,15 @@ def resume(
     store: StoreOption = None,
     format: FormatOption = Format.table,
     quiet: QuietOption = False,
+    log_file: LogFileOption = None,
+    log_level: LogLevelOption = "info",
 ) -> None:
     """Go on with an interrupted search, or extend one."""
     from autoprune import api
     from autoprune.cli.progress import make_progress
 
     try:
-        with ended_like_ctrl_c(), make_progress(quiet=quiet) as progress:
+        with writing(log_file, log_level), ended_like_ctrl_c(), make_progress(quiet=quiet) as progress:
             result = api.resume(name, store=store, trials=trials, progress=progress)
     except KeyboardInterrupt:
         raise Interrupted(_resume_hint(name, store)) from None

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from autoprune.cli.options import RayAddressOption, StoreOption
+from autoprune.cli.options import LogFileOption, LogLevelOption, RayAddressOption, StoreOption
+from autoprune.logs import writing
 
 __all__ = ["register"]
 
@@ -65,6 +66,8 @@ def serve(
     output: Annotated[
         str, typer.Option("--output", metavar="DIR", help="Where launched searches leave their reports.")
     ] = "results",
+    log_file: LogFileOption = None,
+    log_level: LogLevelOption = "info",
 ) -> None:
     """Serve the web page and the REST interface.
 
@@ -73,15 +76,16 @@ def serve(
     """
     from autoprune.service.run import run
 
-    run(
-        store=store,
-        host=host,
-        port=port,
-        data_root=data_root,
-        token_file=token_file,
-        allow_code=allow_code,
-        allowed_hosts=allow_host or (),
-        parallel=parallel,
-        output=output,
-        ray_address=ray_address,
-    )
+    with writing(log_file, log_level):
+        run(
+            store=store,
+            host=host,
+            port=port,
+            data_root=data_root,
+            token_file=token_file,
+            allow_code=allow_code,
+            allowed_hosts=allow_host or (),
+            parallel=parallel,
+            output=output,
+            ray_address=ray_address,
+        )

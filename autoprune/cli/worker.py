@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from autoprune.cli.failures import Interrupted
-from autoprune.cli.options import Format, QuietOption, RayAddressOption, StoreOption
+from autoprune.cli.options import Format, LogFileOption, LogLevelOption, QuietOption, RayAddressOption, StoreOption
 from autoprune.cli.output import message
+from autoprune.logs import writing
 
 __all__ = ["register"]
 
@@ -31,6 +32,8 @@ def worker(
     until_idle: Annotated[bool, typer.Option("--until-idle", help="End when nothing waits and nothing runs.")] = False,
     store: StoreOption = None,
     quiet: QuietOption = False,
+    log_file: LogFileOption = None,
+    log_level: LogLevelOption = "info",
 ) -> None:
     """Run the searches that wait in a store's queue.
 
@@ -42,7 +45,8 @@ def worker(
     made = Worker(store, parallel=parallel, say=lambda text: message(text, quiet=quiet), ray_address=ray_address)
     signal.signal(signal.SIGTERM, lambda number, frame: made.stop())
     try:
-        made.run(until_idle=until_idle)
+        with writing(log_file, log_level):
+            made.run(until_idle=until_idle)
     except KeyboardInterrupt:
         raise Interrupted("its launches wait for the next worker.") from None
 
@@ -50,6 +54,8 @@ def worker(
 def drive(
     launch: Annotated[int, typer.Argument(metavar="LAUNCH", min=1, help="The number of a launch.")],
     store: StoreOption = None,
+    log_file: LogFileOption = None,
+    log_level: LogLevelOption = "info",
 ) -> None:
     """Run the search of one launch in this process."""
     from autoprune.api.launches import drive as drive_launch
@@ -59,7 +65,7 @@ def drive(
     # A worker that a shell started in the background is deaf to Ctrl-C, and so would be its children.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with make_progress(quiet=False) as progress:
+        with writing(log_file, log_level), make_progress(quiet=False) as progress:
             result = drive_launch(launch, store=store, progress=progress)
     except KeyboardInterrupt:
         raise Interrupted("resume it from where it was launched.") from None

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 
 from autoprune.errors import Conflict, StoreError
+from autoprune.logs import emit
 from autoprune.store import Lease, Store
 
 __all__ = ["LeaseKeeper"]
@@ -35,8 +36,10 @@ class LeaseKeeper:
             try:
                 self._store.renew(self._lease)
             except Conflict as error:
+                emit(_log, logging.ERROR, "lease.lost", "%s", error.message, search=self._lease.search)
                 self._on_lost(error)
                 return
             except StoreError as error:
                 # A full or locked disk may recover before the lease runs out; the fence guards what follows if not.
-                _log.warning("the lease was not renewed: %s", error)
+                text, search = "the lease was not renewed: %s", self._lease.search
+                emit(_log, logging.WARNING, "lease.renew_failed", text, error, search=search)

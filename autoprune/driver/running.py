@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 from autoprune.driver.assemble import Prepared, make_controller, make_executor
 from autoprune.driver.assemble_finetune import make_halving
 from autoprune.driver.assemble_module import PreparedModule
+from autoprune.driver.logged import LoggedTrials, log_begin
 from autoprune.driver.racing import make_racing
 from autoprune.driver.session import Session
 from autoprune.driver.stopping import Stopper
 from autoprune.errors import Conflict, NotFound
+from autoprune.logs import about
 from autoprune.store import new_owner
 from autoprune.types import TrialState
 
@@ -48,7 +50,7 @@ def run_session(store: Store, prepared: Prepared | PreparedModule, progress: Pro
             objectives=config.parsed_objectives(),
             constraints=config.parsed_constraints(),
             limits=config.limits,
-            observers=(progress,),
+            observers=(progress, LoggedTrials(config.name)),
             stopper=stopper,
             remarks=prepared.remarks,
         )
@@ -57,8 +59,10 @@ def run_session(store: Store, prepared: Prepared | PreparedModule, progress: Pro
         raise
     progress.on_baseline(record.baseline)
     progress.phase("search", config.limits.trials)
-    progress.advance(step=sum(n for state, n in record.trial_counts.items() if TrialState(state).finished))
-    with session:
+    done = sum(n for state, n in record.trial_counts.items() if TrialState(state).finished)
+    progress.advance(step=done)
+    with about(search=config.name), session:
+        log_begin(record, done, config.limits.trials)
         executor = prepared.make_executor() if isinstance(prepared, PreparedModule) else make_executor(prepared)
         executor.run(session)
 

@@ -17,6 +17,7 @@ from autoprune.config.schema import LimitsConfig
 from autoprune.driver.judging import Judge
 from autoprune.driver.lease_keeper import LeaseKeeper
 from autoprune.driver.limits import Clock, FailureWatch
+from autoprune.driver.logged import log_end, log_retry
 from autoprune.driver.observers import LiveFront, Notifier
 from autoprune.driver.restoring import front_members
 from autoprune.driver.stopping import Stopper
@@ -255,7 +256,7 @@ class Session:
                 self._runs_no_more(number)  # not stopped for what it is: the next session runs it again
             elif outcome.kind.is_accident and self._accidents[number] < self._retries(outcome):
                 self._accidents[number] += 1
-                _log.warning("trial %d is run again: %s", number, outcome.reason)
+                log_retry(self._search.name, number, outcome)
                 self._runs_no_more(number)
                 self._queue.append(trial)
             else:
@@ -344,6 +345,7 @@ class Session:
             state = self._final_state()
             self._running.clear()
         self._keeper.stop()
+        log_end(self._search.name, state, self._broken or self._aborted or self.stop_reason)
         if isinstance(self._broken, Conflict):
             return
         try:

@@ -23,6 +23,7 @@ from autoprune.errors import (
     SearchAborted,
     StoreError,
 )
+from autoprune.logs import emit
 
 __all__ = ["add_handlers", "encoded", "error_reply", "refusal", "reply", "send_refusal"]
 
@@ -106,7 +107,8 @@ def add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     def defect(request: Request, error: Exception) -> Response:
-        _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        about = {"method": request.method, "path": request.url.path}
+        emit(_log, logging.ERROR, "request.failed", "%s %s failed", *about.values(), exc_info=error, **about)
         return reply(refusal("internal", "autoprune failed unexpectedly.", "The server's log has the details."), 500)
 
 

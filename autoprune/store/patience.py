@@ -7,6 +7,7 @@ import time
 from random import Random
 
 from autoprune.errors import StoreError
+from autoprune.logs import emit
 
 __all__ = ["OPENING_SECONDS", "READING_SECONDS", "WRITING_SECONDS", "Waiting"]
 
@@ -41,7 +42,8 @@ class Waiting:
             raise error
         if not self._said and waited > _SAID_AFTER:
             self._said = True
-            _log.warning("%s Trying again for up to %.0f s.", error.message, self._seconds)
+            text = "%s Trying again for up to %.0f s."
+            emit(_log, logging.WARNING, "database.retried", text, error.message, self._seconds)
         # Many drivers lost the same server at the same moment: they must not all come back in the same one.
         pause = min(self._next * self._jitter.uniform(0.5, 1.0), self._seconds - waited)
         time.sleep(max(0.0, pause))
@@ -50,4 +52,6 @@ class Waiting:
     def over(self) -> None:
         """It answered."""
         if self._said:
-            _log.warning("the store answers again after %.0f s.", time.monotonic() - self._began)
+            seconds = time.monotonic() - self._began
+            text = "the store answers again after %.0f s."
+            emit(_log, logging.WARNING, "database.answered", text, seconds, seconds=round(seconds, 3))

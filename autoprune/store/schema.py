@@ -11,6 +11,7 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, inspect, select
 
 from autoprune.errors import NotFound, StoreError
+from autoprune.logs import emit
 from autoprune.store import tables
 from autoprune.store.database import ALL_TABLES
 from autoprune.store.dialects import is_postgres, lock
@@ -63,7 +64,8 @@ def _migrate(connection: Connection, where: str, path: Path | None, version: int
     for step in range(version, tables.SCHEMA_VERSION):
         tables.MIGRATIONS[step](connection)
         connection.execute(tables.schema_version.update().values(version=step + 1))
-    _log.warning("store %r is brought from schema version %d to %d%s.", where, version, tables.SCHEMA_VERSION, kept)
+    text, now = "store %r is brought from schema version %d to %d%s.", tables.SCHEMA_VERSION
+    emit(_log, logging.WARNING, "store.migrated", text, where, version, now, kept, before=version, after=now)
 
 
 def _copied(path: Path, version: int) -> Path:
