@@ -32,6 +32,7 @@ __all__ = [
     "Slice",
     "Trial",
     "TrialState",
+    "WorkerTotals",
 ]
 
 
@@ -243,6 +244,17 @@ class SearchRecord:
     """Number of trials by state."""
     channels: Mapping[str, int] = field(default_factory=dict)
     """Full width of each searched group."""
+
+
+@dataclass(frozen=True)
+class WorkerTotals:
+    """What one worker process did for a search, by the state that its trials ended in."""
+
+    worker: str
+    state: TrialState
+    trials: int
+    seconds: float
+    """Between handing trials over and their results, by the driver's clock."""
 
 
 class LaunchState(str, Enum):

@@ -14,6 +14,7 @@ from autoprune.analysis.figures import front_svg, history_svg
 from autoprune.analysis.front import Front
 from autoprune.analysis.history import History
 from autoprune.analysis.metrics import describe, finite, format_value, is_intermediate
+from autoprune.analysis.nodes import NodeFigures
 from autoprune.analysis.overview import ACCIDENTS, Overview, search_objectives, summarise
 from autoprune.analysis.timings import bottleneck, phase_times
 from autoprune.files import write_text
@@ -45,6 +46,7 @@ def write_report(
     channels: Mapping[str, int] | None = None,
     overview: Overview | None = None,
     audits: Sequence[str] = (),
+    nodes: Sequence[NodeFigures] = (),
 ) -> Path:
     """Write the report of a search; makes the folder.
 
@@ -52,6 +54,7 @@ def write_report(
     to be printed. ``command`` runs the search again; by default from a file with the configuration that the report
     prints. ``channels``: those of each group in the baseline; without it, widths are shares of the widest trial's.
     ``overview``: of all trials, where ``trials`` are only some of them. ``audits``: what audits of the ranking found.
+    ``nodes``: what each did, shown where there are several.
     """
     import jinja2
 
@@ -84,6 +87,7 @@ def write_report(
         widths_known=channels is not None,
         timings=times,
         bottleneck=bottleneck(times),
+        nodes=nodes if len(nodes) > 1 else (),
         reused=overview.reused,
         stopped=_stopped(overview),
         failures=failures,

@@ -18,7 +18,7 @@ from autoprune.api.models import SpaceReport, export, export_module, load_model,
 from autoprune.api.module_search import ModuleSearchResult, search_module
 from autoprune.api.preparing import PreparedNetwork, prepare
 from autoprune.api.pruning_presets import PresetInfo, PruneResult, preset_list, prune
-from autoprune.api.queries import front, history, plot, report, searches, select, trials
+from autoprune.api.queries import front, history, nodes, plot, report, searches, select, trials
 from autoprune.api.retraining import RetrainResult, retrain
 from autoprune.api.searching import SearchResult, resume, search
 
@@ -51,6 +51,7 @@ __all__ = [
     "history",
     "latency_table",
     "load_model",
+    "nodes",
     "plot",
     "prepare",
     "preset_list",

@@ -12,6 +12,7 @@ from autoprune.analysis.axes import search_axes
 from autoprune.analysis.front import Front, front_axes, front_rows
 from autoprune.analysis.history import History, build_history
 from autoprune.analysis.metrics import require_known
+from autoprune.analysis.nodes import NodeFigures
 from autoprune.analysis.selection import Selection, choose, nothing_complete, nothing_feasible
 from autoprune.api.preset_points import with_points
 from autoprune.api.stores import open_at, store_url
@@ -27,6 +28,7 @@ __all__ = [
     "choosing_by",
     "front",
     "history",
+    "nodes",
     "own_axes",
     "plot",
     "read_front",
@@ -198,6 +200,14 @@ def report(name: str, *, store: str | None = None, out: str | Path | None = None
         folder = Path(out) if out is not None else Path(str(record.config.get("output", "results"))) / name
         write_stored(opened, record, folder)
     return folder
+
+
+def nodes(name: str, *, store: str | None = None) -> list[NodeFigures]:
+    """What each node did for a search: trials, failures, seconds at work, trials a minute; the busiest first."""
+    from autoprune.api.reporting import nodes_of
+
+    with open_at(store_url(store), read_only=True) as opened:
+        return nodes_of(opened, name)
 
 
 def require_measured(opened: Source, name: str, asked: Sequence[str], found: MetricColumns) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from autoprune import __version__
 from autoprune.analysis.axes import search_axes
 from autoprune.analysis.front import Front, build_front, write_csv
+from autoprune.analysis.nodes import NodeFigures, node_figures
 from autoprune.analysis.overview import ACCIDENTS, Overview, search_objectives
 from autoprune.analysis.plots import MOST_OTHERS, plot_front, thinned
 from autoprune.analysis.report import write_report
@@ -26,7 +27,15 @@ if TYPE_CHECKING:
     from autoprune.protocols import Progress
     from autoprune.store import Store
 
-__all__ = ["audit_lines", "drawn_trials", "measure_test_split", "objective_front", "search_front", "write_stored"]
+__all__ = [
+    "audit_lines",
+    "drawn_trials",
+    "measure_test_split",
+    "nodes_of",
+    "objective_front",
+    "search_front",
+    "write_stored",
+]
 
 _LISTED_FAILURES = 50
 _LIBRARIES = ("torch", "ray", "optuna", "numpy")
@@ -125,7 +134,13 @@ def _write(
         channels=record.channels or None,
         overview=overview,
         audits=audit_lines(store, record.name),
+        nodes=nodes_of(store, record.name),
     )
+
+
+def nodes_of(store: Store, name: str) -> list[NodeFigures]:
+    """What each node did for a search."""
+    return node_figures(store.worker_totals(name), store.active_seconds(name))
 
 
 def audit_lines(store: Store, name: str) -> list[str]:

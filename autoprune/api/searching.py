@@ -112,12 +112,15 @@ def is_done(record: SearchRecord, config: SearchConfig) -> bool:
 
 
 def _run(store: Store, config: SearchConfig, progress: Progress) -> None:
-    from autoprune.api.reporting import measure_test_split, write_stored
+    from autoprune.analysis.nodes import nodes_in_words
+    from autoprune.api.reporting import measure_test_split, nodes_of, write_stored
     from autoprune.driver.assemble import prepare
     from autoprune.driver.running import run_session
 
     prepared = prepare(config, progress)
     run_session(store, prepared, progress)
+    if text := nodes_in_words(nodes_of(store, config.name)):
+        progress.note(text)
     record = store.search(config.name)
     if record.state is SearchState.COMPLETE:
         measure_test_split(store, prepared, progress)

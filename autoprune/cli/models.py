@@ -125,11 +125,18 @@ def report(
         typer.Option("--out", "-o", metavar="DIR", help="[default: the search's output folder]", show_default=False),
     ] = None,
     store: StoreOption = None,
+    format: FormatOption = Format.table,
 ) -> None:
     """Write the report of a stored search again.
 
-    The folder gets front.csv, front.png and report.html; its name is printed.
+    The folder gets front.csv, front.png and report.html; its name is printed. As json or csv: with what each node of
+    the cluster did.
     """
     from autoprune import api
 
-    print_text(str(api.report(name, store=store, out=out)))
+    folder = api.report(name, store=store, out=out)
+    if format is Format.table:
+        return print_text(str(folder))
+    from autoprune.cli.tables import print_nodes
+
+    print_nodes(api.nodes(name, store=store), folder, format)

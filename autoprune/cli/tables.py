@@ -13,12 +13,15 @@ from autoprune.cli.options import Format
 from autoprune.cli.output import Table, print_csv, print_json, print_table, print_text
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from autoprune.analysis.front import Front
+    from autoprune.analysis.nodes import NodeFigures
     from autoprune.analysis.selection import Selection
     from autoprune.api import SpaceReport
     from autoprune.types import SearchRecord, Trial
 
-__all__ = ["print_front", "print_searches", "print_selection", "print_space", "print_trials"]
+__all__ = ["print_front", "print_nodes", "print_searches", "print_selection", "print_space", "print_trials"]
 
 _MACS = "macs: multiply-accumulates of one forward pass at batch 1; flops = 2 * macs."
 _SPLITS = "top1 and loss are of the search-val split; test_* are of the test split, which no search sees."
@@ -285,3 +288,11 @@ def _members(members: Sequence[str]) -> str:
 
 def _big(number: int) -> str:
     return format_count(float(number)) if number < 10**9 else f"about 10^{len(str(number)) - 1}"
+
+
+def print_nodes(nodes: Sequence[NodeFigures], folder: Path, format: Format) -> None:
+    """As json with the folder of the report, or csv."""
+    rows = [vars(node) for node in nodes]
+    if format is Format.json:
+        return print_json({"report": str(folder), "nodes": rows})
+    print_csv(rows, ["node", "workers", "trials", "failures", "busy_seconds", "trials_per_minute", "share"])

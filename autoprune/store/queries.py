@@ -14,7 +14,7 @@ from sqlalchemy.engine import Row
 from autoprune.errors import NotFound, did_you_mean
 from autoprune.store.rows import search_from, trial_from
 from autoprune.store.tables import metrics, searches, trials
-from autoprune.types import SearchRecord, Trial, TrialState
+from autoprune.types import SearchRecord, Trial, TrialState, WorkerTotals
 
 __all__ = [
     "lookup",
@@ -25,6 +25,7 @@ __all__ = [
     "search_records",
     "search_row",
     "trials_of",
+    "worker_totals",
 ]
 
 _CHUNK = 500
@@ -140,6 +141,24 @@ def mean_metric(connection: Connection, search_id: int, state: TrialState, name:
         .where(trials.c.search_id == search_id, trials.c.state == state.value, metrics.c.name == name)
     )
     return connection.execute(query).scalar()
+
+
+def worker_totals(connection: Connection, search_id: int) -> list[WorkerTotals]:
+    """By worker and state; trials that were looked up have no worker."""
+    query = (
+        select(
+            trials.c.worker,
+            trials.c.state,
+            func.count(),
+            func.sum(trials.c.finished_at - trials.c.started_at),
+        )
+        .where(trials.c.search_id == search_id, trials.c.worker != "", trials.c.duplicate_of == "")
+        .group_by(trials.c.worker, trials.c.state)
+    )
+    return [
+        WorkerTotals(worker, TrialState(state), count, max(float(seconds or 0.0), 0.0))
+        for worker, state, count, seconds in connection.execute(query)
+    ]
 
 
 _MEASURED = [TrialState.COMPLETE.value, TrialState.DIVERGED.value, TrialState.INFEASIBLE.value]

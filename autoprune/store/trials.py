@@ -16,7 +16,7 @@ from autoprune.store.database import Database
 from autoprune.store.leases import Lease
 from autoprune.store.rows import metric_rows, trial_row
 from autoprune.store.tables import metrics, searches, trials
-from autoprune.types import Constraint, Trial, TrialState
+from autoprune.types import Constraint, Trial, TrialState, WorkerTotals
 
 __all__ = ["Trials"]
 
@@ -181,6 +181,10 @@ class Trials(Database):
     def mean_metric(self, name: str, state: TrialState, metric: str) -> float | None:
         """Mean of a metric over the trials of one state that have it as a number; None without any."""
         return self.read(lambda on: queries.mean_metric(on, queries.search_row(on, name).id, state, metric))
+
+    def worker_totals(self, name: str) -> list[WorkerTotals]:
+        """Trials that were measured, by worker and state. Reads all rows: a second per million."""
+        return self.read(lambda on: queries.worker_totals(on, queries.search_row(on, name).id))
 
 
 def _one(found: list[Trial], name: str, number: int) -> Trial:
