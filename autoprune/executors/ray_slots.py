@@ -44,6 +44,8 @@ _GRACE_SECONDS = 0.4
 _MAX_TICK_SECONDS = 0.5
 """While the driver is busy (a slow proposal), results wait unread: that time counts against no trial."""
 _MAX_FAILED_STARTS = 2
+_MAX_DIED_STARTS = 5
+"""In a row: what an evaluator raises will be raised again, but a process may have been killed with its node."""
 _DIED = "worker process died (killed or out of memory)"
 ROOMLESS_SECONDS = 600.0
 """How long a search waits for nodes when all have left."""
@@ -173,7 +175,7 @@ class SlotScheduler(FIFOScheduler):
             number, text = slot.trial.number if slot.trial else None, "a worker is gone: %s"
             emit(_log, logging.INFO, "worker.lost", text, reason, trial=number, worker=slot.worker, reason=reason)
             if not slot.ready:
-                self._start_failed(reason)
+                self._start_failed(reason, _MAX_DIED_STARTS if reason == _DIED else _MAX_FAILED_STARTS)
             elif slot.trial is not None and not released:
                 kind = OutcomeKind.OUT_OF_MEMORY if reason.startswith(OUT_OF_MEMORY) else OutcomeKind.ACCIDENT
                 self._session.tell(slot.trial.number, Outcome(kind, reason=reason, worker=slot.worker))
@@ -293,9 +295,9 @@ class SlotScheduler(FIFOScheduler):
             return f"{OUT_OF_MEMORY}: the worker was killed by Ray, as its node had no more"
         return ""
 
-    def _start_failed(self, reason: str) -> None:
+    def _start_failed(self, reason: str, most: int) -> None:
         self._failed_starts += 1
-        if self._failed_starts < _MAX_FAILED_STARTS:
+        if self._failed_starts < most:
             return
         working = sum(slot.ready for slot in self._slots.values())
         if working:  # a node that joined late may lack what the others have
