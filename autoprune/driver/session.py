@@ -45,6 +45,9 @@ __all__ = ["Session"]
 
 _log = logging.getLogger(__name__)
 
+_LEAVING_SECONDS = 3.0
+"""Who sends SIGTERM often kills ten seconds later."""
+
 
 class Session:
     """Ask for trials, tell their outcomes; safe to call from several threads.
@@ -329,7 +332,11 @@ class Session:
     # --- ending --------------------------------------------------------------------------------------------------
 
     def stop(self, reason: str, *, hard: bool = False) -> None:
-        """Ask nothing new; ``hard``: running trials are told to stop at their next report, and left for a resume."""
+        """Ask nothing new; ``hard``: running trials are told to stop at their next report, and left for a resume.
+
+        A store that does not answer is waited for no longer than some seconds from now. Safe in a signal handler.
+        """
+        self._store.hurry(_LEAVING_SECONDS)
         if not self._stopping.is_set():
             self.stop_reason = reason
         self._hard = self._hard or hard

@@ -93,7 +93,6 @@ class SlotScheduler(FIFOScheduler):
         self._clock = _Clock()
         self._release_at = math.inf
         self._stop_reason = ""
-        self._told_stop = False
         self._failed_starts = 0
         self._most = math.inf
         """Slots that can be started, where some nodes turned out to start none."""
@@ -139,9 +138,11 @@ class SlotScheduler(FIFOScheduler):
     def stop(self, reason: str, seconds: float = STOP_SECONDS) -> None:
         """Start nothing new; release what still runs in ``seconds`` (the session keeps it RUNNING).
 
-        Safe in a signal handler: the session, which may hold a lock just then, is told in the next turn.
+        Safe in a signal handler. The session is told at once, since it may be waiting for its store just now.
         """
-        self._stop_reason = self._stop_reason or reason
+        if not self._stop_reason:
+            self._stop_reason = reason
+            self._session.stop(reason)
         self._release_at = min(self._release_at, time.monotonic() + seconds)
 
     def _fail(self, error: Exception) -> None:
@@ -186,9 +187,6 @@ class SlotScheduler(FIFOScheduler):
         """Called in every turn of Tune's loop, ten times a second at least. Tune starts slots in their order."""
         self._clock.tick()
         try:
-            if self._stop_reason and not self._told_stop:
-                self._told_stop = True
-                self._session.stop(self._stop_reason)
             self._kill_overdue()
             self._wake(tune_controller)
             self._wait_for_room()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -46,6 +47,7 @@ class Database:
         self._tables = frozenset(tables)
         self._clock = clock
         self._patience = (READING_SECONDS if read_only else WRITING_SECONDS) if patience is None else patience
+        self._leave_at = math.inf
 
     def __enter__(self: Self) -> Self:
         return self
@@ -62,6 +64,11 @@ class Database:
     def where(self) -> str:
         """What messages call it: the path of a file, or a URL without its password."""
         return self._where
+
+    def hurry(self, seconds: float) -> None:
+        """Somebody wants this process to end: after so many seconds no call waits any more for a database that does
+        not answer (one that sleeps between two attempts wakes up to five seconds later). Safe in a signal handler."""
+        self._leave_at = min(self._leave_at, time.monotonic() + seconds)
 
     def now(self) -> float:
         """The store's clock, seconds since the epoch, UTC: the server's. SQLite has none, it is this machine's."""
@@ -118,7 +125,7 @@ class Database:
                 waiting.over()
                 return done
             except StoreError as error:
-                if not passes(error):
+                if not passes(error) or time.monotonic() >= self._leave_at:
                     raise
                 in_doubt = in_doubt or committing
                 waiting.before_repeating(error)

@@ -16,8 +16,8 @@ from autoprune.errors import StoreError
 
 __all__ = ["BUSY_SECONDS", "engines_of"]
 
-BUSY_SECONDS = 30.0
-"""How long a statement waits for another process's lock."""
+BUSY_SECONDS = 5.0
+"""How long a statement waits for another process's lock, deaf to signals; the transaction is then begun anew."""
 
 
 def engines_of(path: Path, mode: str) -> tuple[Engine, Engine]:
