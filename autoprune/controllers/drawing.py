@@ -35,7 +35,9 @@ class Aim:
         dimensions = decoder.space.dimensions
         self._channels = np.array([float(item.channels) for item in dimensions])
         self._allowed = [np.array(item.allowed) for item in dimensions]
+        self._borders = [_borders(allowed) for allowed in self._allowed]
         self._reach = max(*(float(np.log(item.channels / item.allowed[0])) for item in dimensions), 1e-9)
+        self._factors = np.linspace(-2.0 * self._reach, self._reach, _FACTORS)
 
     def proportions(self, candidate: Candidate) -> np.ndarray:
         """(G,) float64 in [-1, 1]: 0 everywhere for equal keep_ratios, 1 is the largest factor that floors leave."""
@@ -54,13 +56,12 @@ class Aim:
 
         The largest common factor that fits is found on a grid; the decoder does the rest.
         """
-        factors = np.linspace(-2.0 * self._reach, self._reach, _FACTORS)
-        widths = self._scaled(np.broadcast_to(proportions, (_FACTORS, len(proportions))), factors)
+        widths = self._scaled(proportions[None], self._factors)
         space = self._decoder.space
         if self.metric is None:
             return self._decoder.decode(space.candidate(widths[_last(self._decoder.feasible(widths))]))
         target = self._low + share * (self._high - self._low)
-        fits = _last(space.cost.metrics(widths)[self.metric] <= target)
+        fits = _last(space.cost.metric(self.metric, widths) <= target)
         return self._decoder.decode_to(space.candidate(widths[fits]), self.metric, target)
 
     def widths(self, proportions: np.ndarray, shares: np.ndarray) -> np.ndarray:
@@ -78,7 +79,7 @@ class Aim:
             fits = (
                 self._decoder.feasible(tried)
                 if self.metric is None
-                else self._decoder.space.cost.metrics(tried)[self.metric] <= target
+                else self._decoder.space.cost.metric(self.metric, tried) <= target
             )
             best = np.where(fits[:, None], tried, best)
             low, high = np.where(fits, middle, low), np.where(fits, high, middle)
@@ -87,13 +88,21 @@ class Aim:
     def _scaled(self, proportions: np.ndarray, factors: np.ndarray) -> np.ndarray:
         """The allowed widths nearest to these proportions times a factor each, (N,) logarithms."""
         keep = np.exp(np.minimum(0.0, self._reach * proportions + factors[:, None]))
-        pairs = zip(self._allowed, (keep * self._channels).T, strict=True)
-        return np.stack([nearest(*pair) for pair in pairs], axis=1)
+        wanted = keep * self._channels
+        widths = np.empty(wanted.shape, dtype=np.int64)
+        for at, (allowed, borders) in enumerate(zip(self._allowed, self._borders, strict=True)):
+            widths[:, at] = allowed[borders.searchsorted(wanted[:, at], side="right")]
+        return widths
 
 
 def nearest(allowed: np.ndarray, widths: np.ndarray) -> np.ndarray:
     """Of ``allowed``, ascending, the one nearest to each of ``widths``; the larger of two equally near."""
-    return np.asarray(allowed[np.searchsorted((allowed[1:] + allowed[:-1]) / 2, widths, side="right")])
+    return np.asarray(allowed[np.searchsorted(_borders(allowed), widths, side="right")])
+
+
+def _borders(allowed: np.ndarray) -> np.ndarray:
+    """Where one of ``allowed`` is as near as the next."""
+    return np.asarray((allowed[1:] + allowed[:-1]) / 2)
 
 
 def _last(fits: np.ndarray) -> int:

@@ -119,6 +119,11 @@ class CostTable:
             **composite.metrics(self.extras, widths),
         }
 
+    def metric(self, name: str, widths: np.ndarray) -> np.ndarray:
+        """One of :meth:`metrics`, (N,) float64, without the others."""
+        counted = {"macs": self.macs, "params": self.params, "keep_ratio": self.keep_ratio}
+        return counted[name](widths) if name in counted else self.metrics(widths)[name]
+
     def measure(self, candidate: Candidate) -> dict[str, float]:
         """All metrics of one candidate; groups that it does not name are full.
 

@@ -1,12 +1,15 @@
 """A search of a million trials on a thousand slots, without a network: what its driver and its store take as it grows.
 
     python tests/benchmarks/scale.py OUT.json [--trials 1000000] [--slots 1000] [--controller '{"kind": "random"}']
-        [--groups 12] [--store FOLDER] [--plot OUT.png]
+        [--groups 12] [--drive-all] [--store FOLDER] [--plot OUT.png]
 
 The real session, store (SQLite), space and controller; a pretended evaluator on a virtual clock. The search is cut at
 1,000, 10,000, 30,000, 100,000, 300,000 and 1,000,000 trials: each part runs in a process of its own, which opens the
 session on what is stored (a resume of so many trials) and then runs on. After each part queries are timed, in another
-process. OUT.json is written after each part; a part that is in it already is not run again.
+process. Beyond 100,000 trials only the last 10,000 of a part are driven (with --drive-all every one: an hour or more);
+those before are written straight into the store, in the same form. OUT.json is written after each part; a part that is
+in it already is not run again. ``reference_us`` is a fixed piece of work, timed in each window: how slow the machine
+was then.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 MARKS = (1_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
+DRIVEN, LAST = 100_000, 10_000
 
 
 def run(script: str, *arguments: str) -> dict[str, Any]:
@@ -47,9 +51,13 @@ def machine() -> dict[str, Any]:
 
 
 def part(url: str, given: argparse.Namespace, done: int, trials: int) -> dict[str, Any]:
+    filled: dict[str, Any] = {}
+    if trials > DRIVEN and trials - done > LAST and not given.drive_all:
+        path = url.removeprefix("sqlite:///")
+        filled, done = run("scale_bulk.py", path, str(trials - LAST), str(given.groups)), trials - LAST
     options = {"controller": given.controller, "groups": given.groups, "slots": given.slots}
     row = run("scale_search.py", url, json.dumps({**options, "done": done, "trials": trials}))
-    row["resumed_from"] = done
+    row |= {"resumed_from": done, **filled}
     row["store_bytes"] = Path(url.removeprefix("sqlite:///")).stat().st_size
     row["queries"] = {} if given.no_queries else run("scale_queries.py", url)
     row["load_1_5_15"] = [round(value, 2) for value in os.getloadavg()]
@@ -88,8 +96,14 @@ def plot(result: dict[str, Any], path: Path) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(8.0, 3.2), constrained_layout=True)
     windows = [window for row in result["parts"] for window in row["windows"]]
     trials = [row["trials"] for row in result["parts"]]
-    left.plot([w["finished"] for w in windows], [w["cpu_us"] for w in windows], ".-", color="#1f5fa8")
+    least = min(w["reference_us"] for w in windows)
+    for name, values, colour in (
+        ("as measured", [w["cpu_us"] for w in windows], "#b0b7c0"),
+        ("less what the machine was slower", [w["cpu_us"] * least / w["reference_us"] for w in windows], "#1f5fa8"),
+    ):
+        left.plot([w["finished"] for w in windows], values, ".-", color=colour, label=name)
     left.set(xlabel="trials", ylabel="processor time of the driver, µs a trial", xscale="log", ylim=(0, None))
+    left.legend(frameon=False)
     right.plot(trials, [row["store_bytes"] / row["trials"] for row in result["parts"]], ".-", label="store, bytes")
     grown = [1e6 * (row["end_mb"] - row["before_mb"]) / row["trials"] for row in result["parts"]]
     right.plot(trials, grown, ".--", label="driver's memory, bytes")
@@ -107,6 +121,7 @@ def main() -> None:
     parser.add_argument("--slots", type=int, default=1_000)
     parser.add_argument("--controller", type=json.loads, default={"kind": "random"}, help="as in a launch file, JSON")
     parser.add_argument("--groups", type=int, default=12, help="12: ResNet-20; else a chain of so many convolutions")
+    parser.add_argument("--drive-all", action="store_true", help="every trial through the session")
     parser.add_argument("--store", help="folder to keep the store in, and to go on with; default: a temporary one")
     parser.add_argument("--no-queries", action="store_true")
     parser.add_argument("--plot", type=Path)

@@ -35,6 +35,7 @@ __all__ = ["NAME", "Pretended", "segment", "space_of"]
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "scale"
 _WINDOWS = 5
+_REFERENCES = 200
 _SECONDS, _SPREAD = 60.0, 0.5
 """Median of a trial on the virtual clock, and the standard deviation of its logarithm."""
 
@@ -61,14 +62,19 @@ class Pretended:
         return iter([self._measured(candidate)])
 
     def _measured(self, candidate: Candidate) -> Measurement:
-        logs = np.log(self._space.vector(candidate) / self._full)
-        first, second = ((int(candidate.digest[at : at + 8], 16) + 0.5) / 2**32 for at in (0, 8))
-        normal = float(np.sqrt(-2 * np.log(first)) * np.cos(2 * np.pi * second))  # Box and Muller (1958)
-        other = float(np.sqrt(-2 * np.log(first)) * np.sin(2 * np.pi * second))
-        mean = 1.0 / (1.0 + np.exp(-(2.4 + 2.0 * float(self._slopes @ logs))))
-        right = round(2000 * mean + normal * float(np.sqrt(2000 * mean * (1 - mean))))
-        top1 = min(2000, max(0, right)) / 2000
-        seconds = _SECONDS * float(np.exp(_SPREAD * other))
+        noise = np.array([[(int(candidate.digest[at : at + 8], 16) + 0.5) / 2**32 for at in (0, 8)]])
+        top1, seconds = self.measured(self._space.vector(candidate)[None], noise)
+        return self.measurement(float(top1[0]), float(seconds[0]))
+
+    def measured(self, widths: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Widths (N, G), two uniform numbers each (N, 2) -> top1 and seconds, (N,)."""
+        mean = 1.0 / (1.0 + np.exp(-(2.4 + 2.0 * (np.log(widths / self._full) @ self._slopes))))
+        radius, angle = np.sqrt(-2 * np.log(noise[:, 0])), 2 * np.pi * noise[:, 1]  # Box and Muller (1958)
+        right = np.round(2000 * mean + radius * np.cos(angle) * np.sqrt(2000 * mean * (1 - mean)))
+        return np.clip(right, 0, 2000) / 2000, _SECONDS * np.exp(_SPREAD * radius * np.sin(angle))
+
+    @staticmethod
+    def measurement(top1: float, seconds: float) -> Measurement:
         timings = {"slice": 0.0046, "calibrate": 0.4 * seconds, "evaluate": 0.6 * seconds}
         return Measurement({"top1": top1, "loss": 1.2 * (1 - top1)}, 2000, seconds, True, timings)
 
@@ -133,6 +139,7 @@ class Marks:
         self.rows.append(
             {
                 "finished": self.done + self.finished,
+                "reference_us": reference(),
                 "cpu_us": round(1e6 * (time.process_time() - busy) / trials, 1),
                 "wall_us": round(1e6 * wall / trials, 1),
                 "parts_wall_us": parts,
@@ -141,6 +148,17 @@ class Marks:
         )
         print(json.dumps(self.rows[-1]), file=sys.stderr, flush=True)
         self.begin()
+
+
+def reference() -> float:
+    """Microseconds of processor time of a fixed piece of work, like a driver's: what a busy machine makes slower."""
+    began = time.process_time()
+    rows = np.arange(1536.0).reshape(128, 12)
+    for number in range(_REFERENCES):
+        text = json.dumps({f"layer{at}.conv1": number + at for at in range(12)})
+        sum(json.loads(text).values())
+        np.exp(rows @ rows.T)[0].searchsorted(0.5)
+    return round(1e6 * (time.process_time() - began) / _REFERENCES, 1)
 
 
 def _config(controller: Mapping[str, Any], trials: int) -> SearchConfig:
