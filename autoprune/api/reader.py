@@ -16,7 +16,8 @@ from autoprune.api.turns import Turns
 from autoprune.errors import NotFound, StoreError
 from autoprune.store import paging
 from autoprune.store.paging import Page
-from autoprune.types import SearchRecord, Trial, TrialState
+from autoprune.store.queue import LaunchQueue
+from autoprune.types import Launch, SearchRecord, Trial, TrialState
 
 if TYPE_CHECKING:
     from autoprune.store import MetricColumns, Store
@@ -28,6 +29,9 @@ _SEARCHES = 8
 _METRICS = 24
 _DERIVED = 16
 """Rankings and fronts: up to 12 bytes a trial."""
+
+_PATIENCE_SECONDS = 2.0
+"""How long a database that does not answer is waited for: somebody else waits for the thread that waits here."""
 
 T = TypeVar("T")
 
@@ -85,7 +89,7 @@ class Reader:
         self._derived.clear()
         self._uniform.clear()
         try:
-            self._store = open_at(self.url, read_only=True)
+            self._store = open_at(self.url, read_only=True, patience=_PATIENCE_SECONDS)
         except NotFound as error:
             raise StoreError(error.message, error.hint) from None
 
@@ -116,6 +120,10 @@ class Reader:
 
     def config(self, name: str) -> Mapping[str, Any]:
         return self.store.config(name)
+
+    def launches(self, search: str | None = None, limit: int | None = None) -> list[Launch]:
+        """What waits, runs and has run, the youngest first."""
+        return LaunchQueue(self.store).all(search, limit)
 
     # --- trials --------------------------------------------------------------------------------------------------
 

@@ -19,11 +19,11 @@ def store_url(store: str | None) -> str:
     return store or os.environ.get("AUTOPRUNE_STORE") or DEFAULT_STORE
 
 
-def open_at(url: str, *, read_only: bool = False) -> Store:
-    """Open a store; SQLAlchemy is imported here and not before."""
+def open_at(url: str, *, read_only: bool = False, patience: float | None = None) -> Store:
+    """Open a store, see :func:`autoprune.store.open_store`; SQLAlchemy is imported here and not before."""
     from autoprune.store import open_store
 
-    return open_store(url, read_only=read_only)
+    return open_store(url, read_only=read_only, patience=patience)
 
 
 def is_server(url: str) -> bool:

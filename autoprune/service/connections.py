@@ -10,8 +10,10 @@ import asyncio
 from collections import OrderedDict
 from typing import Any
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from autoprune.service.replies import encoded, refusal
 from autoprune.service.settings import Limits
 
 __all__ = ["Connection", "Waiting"]
@@ -80,6 +82,14 @@ class Connection(H11Protocol):
         super().on_response_complete()
         # It may be silent for the first of these times, and then has the other one for a head.
         self._look(self.timeout_keep_alive + self._waiting.limits.head_seconds)
+
+    def send_400_response(self, msg: str) -> None:
+        """What is not HTTP, in the shape of all errors."""
+        body = encoded(refusal("bad_request", msg, "Send HTTP/1.1, with a head of at most 64 kB."))
+        headers = [("content-type", "application/json"), ("content-length", str(len(body))), ("connection", "close")]
+        answer = (h11.Response(status_code=400, headers=headers), h11.Data(data=body), h11.EndOfMessage())
+        self.transport.write(b"".join(self.conn.send(part) or b"" for part in answer))
+        self.transport.close()
 
     def pause_writing(self) -> None:
         super().pause_writing()

@@ -13,7 +13,6 @@ from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from autoprune.analysis.finite import finite
-from autoprune.api import launches as queue
 from autoprune.api.reader import Page, Reader
 from autoprune.api.views import front_view
 from autoprune.errors import AutopruneError, ConfigError
@@ -107,8 +106,7 @@ class _Watch:
                 found += self._if_new("front", "front", self._front(self._search))
         for summary in self._summaries():
             found += self._if_new("search", f"search {summary['name']}", summary)
-        launches = queue.launches(self._search, limit=50, store=self._here.settings.store)
-        for launch in launches:
+        for launch in self._here.reader.launches(self._search, limit=50):
             found += self._if_new("launch", f"launch {launch.id}", launch_body(launch))
         return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import threading
 import time
@@ -108,6 +109,16 @@ def test_connections_between_requests_are_kept(listening: Callable[..., str]) ->
             time.sleep(pause)
             one.sendall(HEAD + b"\r\n")
             assert one.recv(65536).startswith(b"HTTP/1.1 200")
+
+
+def test_what_is_not_http_is_answered_like_any_mistake(listening: Callable[..., str]) -> None:
+    where = urlsplit(listening())
+    for wrong in (b"NONSENSE\r\n\r\n", HEAD + b"X: " + 70_000 * b"a", HEAD + b"Content-Length: x\r\n\r\n"):
+        with socket.create_connection((where.hostname, where.port)) as one:
+            one.sendall(wrong)
+            head, _, body = b"".join(iter(lambda: one.recv(65536), b"")).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 400"), wrong[:40]
+        assert json.loads(body)["error"]["code"] == "bad_request"
 
 
 def test_who_does_not_take_an_answer_is_cut_off(listening: Callable[..., str]) -> None:
