@@ -7,6 +7,7 @@ import os
 import secrets
 import signal
 import threading
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -16,6 +17,7 @@ import ray
 from ray._private import utils, worker
 
 from autoprune.config.executors import RayExecutorConfig
+from autoprune.errors import ConfigError
 from autoprune.executors.ray_capacity import slot_count, trial_share
 from autoprune.executors.ray_client import connected_through_client, quiet_client
 from autoprune.executors.ray_joining import is_client, join, require_client
@@ -37,6 +39,9 @@ _ADDRESS_VARIABLE = "AUTOPRUNE_RAY_ADDRESS"
 """Set for jobs of a cluster (``api.submitting``) and by scripts that start one (``launch/cluster``): the recorded
 configuration then names no cluster, and the search is resumed anywhere."""
 
+_GROWING_SECONDS = 60.0
+"""Its worker nodes may join after the head took the job."""
+
 _QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -45,10 +50,12 @@ _QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
+    "TUNE_MAX_PENDING_TRIALS_PG": "1000",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_THRESHOLD_S": "3600",
 }
-"""No files, no output, no handlers of Tune's own: the session's store is the only record."""
+"""No files, no output, no handlers of Tune's own: the session's store is the only record. And workers start side by
+side: Tune would start one after another, since it cannot know how many there will be."""
 
 
 @contextmanager
@@ -88,13 +95,26 @@ def connected(config: RayExecutorConfig, *, training: bool = False) -> Iterator[
 def _join(config: RayExecutorConfig, address: str, training: bool) -> None:
     """Once to look at the nodes; again, with our own package, where they lack it."""
     join(address)
-    slot_count(config, training=training)
+    _await_room(config, training)
     found = probe(trial_share(config, training=training).needs)
     check_versions(found)
     shipped = package_to_ship(found)
     if shipped is not None:
         ray.shutdown()
         join(address, shipped)
+
+
+def _await_room(config: RayExecutorConfig, training: bool) -> None:
+    """Raise ConfigError when no trial fits the cluster; one that was started for this search may still be growing."""
+    deadline = time.monotonic() + (_GROWING_SECONDS if os.environ.get(_ADDRESS_VARIABLE) else 0.0)
+    while True:
+        try:
+            slot_count(config, training=training)
+            return
+        except ConfigError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(0.5)
 
 
 def _start(folder: str) -> None:

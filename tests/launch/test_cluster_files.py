@@ -38,8 +38,8 @@ def commands() -> Iterator[str]:
         for key in ("head_start_ray_commands", "worker_start_ray_commands"):
             yield from content(name)[key]
     yield content("kuberay.yaml")["spec"]["entrypoint"]
-    yield (FOLDER / "slurm.sh").read_text().replace("\\\n", " ").partition("\nwait_for_nodes")[2].partition("'\n")[2]
-    yield (FOLDER / "slurm.sh").read_text().replace("\\\n", " ").partition("wait_for_nodes=")[0]
+    yield (FOLDER / "slurm.sh").read_text().replace("\\\n", " ").partition("\nwait_for_head")[2].partition("'\n")[2]
+    yield (FOLDER / "slurm.sh").read_text().replace("\\\n", " ").partition("wait_for_head=")[0]
 
 
 def uses(program: str) -> list[tuple[str, list[str]]]:
