@@ -32,9 +32,9 @@ NAME = "toy"
 
 
 class FaultyEvaluator:
-    """Takes ``seconds`` (a range) a trial. ``faults``: what the first evaluations do instead, one each.
+    """Takes ``seconds`` (a range) a trial. ``faults``: what the first evaluations of the first candidates do instead.
 
-    ``always``: a fault for every candidate whose digest is a multiple of ``every``.
+    ``every``: only candidates whose digest is a multiple of it are concerned. ``always``: their fault, each time.
     """
 
     def __init__(self, assets: Mapping[str, Any]) -> None:
@@ -65,13 +65,18 @@ class FaultyEvaluator:
             return ""
         if "always" in self._assets:
             return str(self._assets["always"])
-        for number, fault in enumerate(self._assets.get("faults", ())):
-            try:
-                os.close(os.open(self._folder / f"fault-{number}", os.O_CREAT | os.O_EXCL))
-            except FileExistsError:
-                continue
-            return str(fault)
-        return ""
+        faults = self._assets.get("faults", ())
+        if not faults or not self._first(f"seen-{digest}"):
+            return ""
+        return next((str(fault) for number, fault in enumerate(faults) if self._first(f"fault-{number}")), "")
+
+    def _first(self, name: str) -> bool:
+        """True once, in whichever process asks first."""
+        try:
+            os.close(os.open(self._folder / name, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return False
+        return True
 
 
 def _sleep(assets: Mapping[str, Any]) -> None:

@@ -19,12 +19,12 @@ HANGS = ("sleep", "busy", "freeze")
 BUILDS = (["die"], ["sleep"], ["raise"], ["die", "die"], ["sleep", "sleep"], ["die", "die", "die"])
 
 
-def hung_trials(count: int = 21, limit: float = 5.0, trials: int = 60) -> dict[str, Any]:
+def hung_trials(count: int = 21, limit: float = 5.0, trials: int = 100) -> dict[str, Any]:
     """Sleeps, loops in C and stopped processes; ``trial_seconds`` is ``limit``. How long their process lives on."""
     with tempfile.TemporaryDirectory(prefix="apf-") as folder:
         bench = Bench(Path(folder))
         kinds = list(islice(cycle(HANGS), count))
-        assets = {"faults": kinds}
+        assets = {"faults": kinds, "every": 2}
         driver = bench.start(executor=RAY, trial_seconds=limit, assets=assets, session={"trials": trials})
         gone: dict[int, float] = {}
 
