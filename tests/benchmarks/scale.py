@@ -1,14 +1,14 @@
 """A search of a million trials on a thousand slots, without a network: what its driver and its store take as it grows.
 
     python tests/benchmarks/scale.py OUT.json [--trials 1000000] [--slots 1000] [--controller '{"kind": "random"}']
-        [--groups 12] [--drive-all] [--store FOLDER] [--plot OUT.png]
+        [--groups 12] [--driven 30000] [--last 5000] [--store FOLDER] [--plot OUT.png]
 
 The real session, store (SQLite), space and controller; a pretended evaluator on a virtual clock. The search is cut at
 1,000, 10,000, 30,000, 100,000, 300,000 and 1,000,000 trials: each part runs in a process of its own, which opens the
 session on what is stored (a resume of so many trials) and then runs on. After each part queries are timed, in another
-process. Beyond 100,000 trials only the last 10,000 of a part are driven (with --drive-all every one: an hour or more);
-those before are written straight into the store, in the same form. OUT.json is written after each part; a part that is
-in it already is not run again. ``reference_us`` is a fixed piece of work, timed in each window: how slow the machine
+process. Beyond ``--driven`` trials only the ``--last`` ones of a part are driven; those before are written straight into
+the store, in the same form. (With --driven 1000000 every one is: an hour or more.) OUT.json is written after each part;
+a part that is in it already is not run again. ``reference_us`` is a fixed piece of work, timed in each window: how slow the machine
 was then.
 """
 
@@ -28,7 +28,6 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 MARKS = (1_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
-DRIVEN, LAST = 100_000, 10_000
 
 
 def run(script: str, *arguments: str) -> dict[str, Any]:
@@ -52,9 +51,9 @@ def machine() -> dict[str, Any]:
 
 def part(url: str, given: argparse.Namespace, done: int, trials: int) -> dict[str, Any]:
     filled: dict[str, Any] = {}
-    if trials > DRIVEN and trials - done > LAST and not given.drive_all:
+    if trials > given.driven and trials - done > given.last:
         path = url.removeprefix("sqlite:///")
-        filled, done = run("scale_bulk.py", path, str(trials - LAST), str(given.groups)), trials - LAST
+        filled, done = run("scale_bulk.py", path, str(trials - given.last), str(given.groups)), trials - given.last
     options = {"controller": given.controller, "groups": given.groups, "slots": given.slots}
     row = run("scale_search.py", url, json.dumps({**options, "done": done, "trials": trials}))
     row |= {"resumed_from": done, **filled}
@@ -121,7 +120,8 @@ def main() -> None:
     parser.add_argument("--slots", type=int, default=1_000)
     parser.add_argument("--controller", type=json.loads, default={"kind": "random"}, help="as in a launch file, JSON")
     parser.add_argument("--groups", type=int, default=12, help="12: ResNet-20; else a chain of so many convolutions")
-    parser.add_argument("--drive-all", action="store_true", help="every trial through the session")
+    parser.add_argument("--driven", type=int, default=30_000, help="so many trials all go through the session")
+    parser.add_argument("--last", type=int, default=5_000, help="beyond them, as many of each part do")
     parser.add_argument("--store", help="folder to keep the store in, and to go on with; default: a temporary one")
     parser.add_argument("--no-queries", action="store_true")
     parser.add_argument("--plot", type=Path)
