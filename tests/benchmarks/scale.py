@@ -6,10 +6,10 @@
 The real session, store (SQLite), space and controller; a pretended evaluator on a virtual clock. The search is cut at
 1,000, 10,000, 30,000, 100,000, 300,000 and 1,000,000 trials: each part runs in a process of its own, which opens the
 session on what is stored (a resume of so many trials) and then runs on. After each part queries are timed, in another
-process. Beyond ``--driven`` trials only the ``--last`` ones of a part are driven; those before are written straight into
-the store, in the same form. (With --driven 1000000 every one is: an hour or more.) OUT.json is written after each part;
-a part that is in it already is not run again. ``reference_us`` is a fixed piece of work, timed in each window: how slow the machine
-was then.
+process. Beyond ``--driven`` trials only the ``--last`` ones of a part are driven; those before are written straight
+into the store, in the same form. (With --driven 1000000 every one is: an hour or more.) OUT.json is written after each
+part; a part that is in it already is not run again. ``reference_us`` is a fixed piece of work, timed in each window:
+how slow the machine was then.
 """
 
 from __future__ import annotations
