@@ -116,6 +116,7 @@ class SlotScheduler(FIFOScheduler):
     def open_slot(self, slot_id: str) -> bool:
         """Make room for a slot if the session has a trial that no other slot will take."""
         try:
+            self._wait_for_room()
             if len(self._slots) >= min(self.room(), self._most):
                 return False
             starting = sum(not slot.ready for slot in self._slots.values())
@@ -268,8 +269,6 @@ class SlotScheduler(FIFOScheduler):
                 f"no node of the Ray cluster has held a trial for {ROOMLESS_SECONDS:g} seconds.",
                 hint="Start nodes ('ray status' shows them), then run the same command: it goes on.",
             )
-        if not self._slots:
-            time.sleep(0.05)  # nothing that Tune could wait for
 
     # --- accidents -------------------------------------------------------------------------------------------------
 
