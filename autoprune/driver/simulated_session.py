@@ -45,6 +45,7 @@ class SimulatedSession:
         self._limit, self._sample, self._on_trial = trials, sample, on_trial
         self._next = 0
         self._running: dict[int, Trial] = {}
+        self._running_digests: set[str] = set()
         self._twins: dict[str, list[Trial]] = defaultdict(list)
         self._known: dict[str, Trial] = {}
         self._sampled = 0
@@ -76,10 +77,11 @@ class SimulatedSession:
             digest = trial.candidate.digest
             if digest in self._known:
                 self._copy(trial, self._known[digest])
-            elif any(other.candidate.digest == digest for other in self._running.values()):
+            elif digest in self._running_digests:
                 self._twins[digest].append(trial)
             else:
                 self._running[trial.number] = trial
+                self._running_digests.add(digest)
                 return trial
         return None
 
@@ -112,6 +114,7 @@ class SimulatedSession:
         trial = self._running.pop(number, None)
         if trial is None:
             return
+        self._running_digests.discard(trial.candidate.digest)
         ended = self._finish(trial, outcome)
         self._known[trial.candidate.digest] = ended
         for twin in self._twins.pop(trial.candidate.digest, []):
