@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Hashable, Mapping
 from pathlib import Path
@@ -30,8 +31,10 @@ _METRICS = 24
 _DERIVED = 16
 """Rankings and fronts: up to 12 bytes a trial."""
 
-_PATIENCE_SECONDS = 2.0
-"""How long a database that does not answer is waited for: somebody else waits for the thread that waits here."""
+_PATIENCE_SECONDS = 1.0
+"""How long a server that does not answer is waited for: others wait for the thread that waits here."""
+_LOOK_SECONDS = 1.0
+_SERVER = object()
 
 T = TypeVar("T")
 
@@ -49,6 +52,8 @@ class Reader:
         self._lock = threading.Lock()
         self._store: Store | None = None
         self._inode: tuple[int, int] | None = None
+        self._asked = 0.0
+        self._down: StoreError | None = None
         self._turns = Turns()
         self._columns: OrderedDict[str, Columns] = OrderedDict()
         self._derived: OrderedDict[Hashable, tuple[int, Any]] = OrderedDict()
@@ -63,12 +68,32 @@ class Reader:
     @property
     def store(self) -> Store:
         """The open store. Raises StoreError when it cannot be used now."""
-        inode = self._file_now() if self._is_file else None
+        if not self._is_file:
+            return self._server_now()
+        inode = self._file_now()
         with self._lock:
             if self._store is None or inode != self._inode:
-                self._open()
+                self._inode = None
+                self._store = self._opened()
                 self._inode = inode
-            assert self._store is not None
+            return self._store
+
+    def _server_now(self) -> Store:
+        """One thread finds out whether it answers, once a second; those that come meanwhile are told what it found."""
+        with self._turns.of(_SERVER):
+            since = time.monotonic() - self._asked
+            if self._down is not None and since < _LOOK_SECONDS:
+                raise StoreError(self._down.message, self._down.hint)
+            if self._store is None or since >= _LOOK_SECONDS:
+                try:
+                    self._store = self._store or self._opened()
+                    paging.look(self._store)
+                    self._down = None
+                except StoreError as error:
+                    self._down = error
+                    raise
+                finally:
+                    self._asked = time.monotonic()
             return self._store
 
     def _file_now(self) -> tuple[int, int]:
@@ -81,15 +106,14 @@ class Reader:
             ) from None
         return status.st_dev, status.st_ino
 
-    def _open(self) -> None:
+    def _opened(self) -> Store:
         if self._store is not None:
             self._store.close()
-        self._store = None
         self._columns.clear()
         self._derived.clear()
         self._uniform.clear()
         try:
-            self._store = open_at(self.url, read_only=True, patience=_PATIENCE_SECONDS)
+            return open_at(self.url, read_only=True, patience=_PATIENCE_SECONDS)
         except NotFound as error:
             raise StoreError(error.message, error.hint) from None
 

@@ -21,6 +21,7 @@ __all__ = [
     "added_metrics",
     "extent",
     "finished_times",
+    "look",
     "numbers_page",
     "stamp",
     "states_of",
@@ -75,6 +76,11 @@ def numbers_page(store: Store, name: str, page: Page) -> list[int]:
         return list(connection.execute(query).scalars())
 
     return _of_search(store, name, work)
+
+
+def look(store: Store) -> None:
+    """Raises StoreError when the database does not answer."""
+    store.read(lambda connection: connection.execute(select(1)).scalar())
 
 
 def stamp(store: Store, name: str) -> float:
