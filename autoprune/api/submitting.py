@@ -29,6 +29,7 @@ __all__ = [
     "exit_code",
     "follow",
     "job_archive",
+    "job_server",
     "run_submission",
     "stop",
     "submit",
@@ -87,6 +88,12 @@ def submit(
         return Submission(job_id, loaded.name, jobs.address, without_password(url or ""))
 
 
+def job_server(address: str) -> str:
+    """The address as it is used. Raises ConfigError for one that is none, and for a token that cannot be read."""
+    with _connected(address) as jobs:
+        return jobs.address
+
+
 def job_archive(config: SearchConfig, store: str | None, include: Sequence[str] = ()) -> bytes:
     """The files of a job that runs this search."""
     from autoprune.cluster import package
@@ -119,13 +126,14 @@ def follow(
 ) -> Job:
     """Write the log of a job until it ends; ``say`` gets remarks of our own. Gives the job as it ended.
 
-    A job server that does not answer is asked again for ``patience_seconds``. Raises NotFound for a job that the
+    A job server that answers no more is asked again for ``patience_seconds``. Raises NotFound for a job that the
     cluster does not know, or no longer, and ServiceError.
     """
     from autoprune.cluster.jobs import Unreachable
 
     seen, silent_since, told = 0, None, ""
     with _connected(address) as jobs:
+        jobs.job(job_id)  # a wrong address is said at once
         while True:
             try:
                 job = jobs.job(job_id)

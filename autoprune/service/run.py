@@ -15,6 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from autoprune.api.stores import open_at, store_url
+from autoprune.api.submitting import job_server
 from autoprune.errors import ConfigError, without_password
 from autoprune.service.app import create_app
 from autoprune.service.connections import Connection, Waiting
@@ -56,7 +57,7 @@ def run(
         allow_code=allow_code,
         allowed_hosts=tuple(allowed_hosts),
         parallel=parallel,
-        ray_address=ray_address,
+        ray_address=None if ray_address is None else job_server(ray_address),
     )
     open_at(url).close()  # made where there is none; a newer one is refused now
     listening = listen(host, port)

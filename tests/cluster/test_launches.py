@@ -242,3 +242,17 @@ def test_launches_of_other_stores_have_other_jobs(tmp_path: Path, cluster: FakeC
 def test_an_address_that_is_none(store: str) -> None:
     with pytest.raises(ConfigError, match="no address of a job server"):
         Worker(store, ray_address="ray://head:10001")
+
+
+def test_a_server_says_what_is_wrong_with_the_address(
+    store: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from autoprune.cli.main import main
+
+    arguments = ["serve", "--store", store, "--port", "0", "--ray-address"]
+    for address, said in (("head:port", "'head:port' is no address"), ("http://head:8265", "cannot be read")):
+        with pytest.raises(SystemExit) as leaving:
+            main([*arguments, address])
+        assert leaving.value.code == 2
+        assert said in capsys.readouterr().err
+        monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", "/no/token")
