@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autoprune.cli.failures import Interrupted
 from autoprune.cli.options import Format, FormatOption, QuietOption, SearchName, StoreOption
-from autoprune.cli.output import Table, message, print_csv, print_json, print_table, print_text
-from autoprune.errors import ConfigError, did_you_mean
+from autoprune.cli.output import Table, print_csv, print_json, print_table, print_text
+from autoprune.cli.runs import EpochsOption, ExecutorOption, RecipeOption, recipe, said, training
 
 if TYPE_CHECKING:
     from autoprune.analysis.auditing import Audit
@@ -42,16 +41,9 @@ def audit(
         ),
     ] = None,
     seeds: Annotated[int, typer.Option("--seeds", help="Trainings of each candidate.")] = 1,
-    epochs: Annotated[
-        int | None, typer.Option("--epochs", help="Epochs of the baseline's recipe here.", show_default=False)
-    ] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of the recipe.", show_default=False),
-    ] = None,
-    executor: Annotated[
-        str | None, typer.Option("--executor", metavar="ray|serial", help="[default: the search's]", show_default=False)
-    ] = None,
+    epochs: EpochsOption = None,
+    overrides: RecipeOption = None,
+    executor: ExecutorOption = None,
     out: Annotated[
         str | None, typer.Option("--out", metavar="DIR", help="[default: OUTPUT/NAME/audit]", show_default=False)
     ] = None,
@@ -65,30 +57,21 @@ def audit(
     agree. Each run is stored when it ends; the same command again goes on.
     """
     from autoprune import api
-    from autoprune.cli.progress import make_progress
 
-    if executor not in (None, "ray", "serial"):
-        raise ConfigError(f"there is no executor {executor!r}.", did_you_mean(str(executor), ["ray", "serial"]))
-    settings = [*(overrides or ()), *([] if epochs is None else [f"epochs={epochs}"])]
-    try:
-        with make_progress(quiet=quiet) as progress:
-            result = api.audit(
-                name,
-                candidates=candidates,
-                arm=arm,
-                seeds=seeds,
-                overrides=settings,
-                executor=executor,
-                out=out,
-                store=store,
-                progress=progress,
-            )
-    except KeyboardInterrupt:
-        raise Interrupted("the same command goes on from there.") from None
+    with training(executor, quiet=quiet) as progress:
+        result = api.audit(
+            name,
+            candidates=candidates,
+            arm=arm,
+            seeds=seeds,
+            overrides=recipe(overrides, epochs),
+            executor=executor,
+            out=out,
+            store=store,
+            progress=progress,
+        )
     _print(result.audit, format)
-    message(f"{result.ran} runs were trained, the others were stored; files are in {result.output}/", quiet=quiet)
-    if result.missing:
-        message(f"{result.missing} runs are missing; the same command tries them again.", quiet=quiet)
+    said(result, quiet=quiet)
 
 
 def _print(audit: Audit, format: Format) -> None:

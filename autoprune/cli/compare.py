@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autoprune.cli.failures import Interrupted
 from autoprune.cli.options import Format, FormatOption, QuietOption, SearchName, StoreOption, WhereOption
-from autoprune.cli.output import Table, message, print_csv, print_json, print_table, print_text
-from autoprune.errors import ConfigError, did_you_mean
+from autoprune.cli.output import Table, print_csv, print_json, print_table, print_text
+from autoprune.cli.runs import EpochsOption, ExecutorOption, RecipeOption, recipe, said, training
 
 if TYPE_CHECKING:
     from autoprune.analysis.rethinking import Comparison
@@ -57,16 +56,9 @@ def compare(
         str | None, typer.Option("--arms", metavar="A,B,...", help="[default: all but hypernet]", show_default=False)
     ] = None,
     seeds: Annotated[int, typer.Option("--seeds", help="Runs of each arm.")] = 5,
-    epochs: Annotated[
-        int | None, typer.Option("--epochs", help="Epochs of the baseline's recipe here.", show_default=False)
-    ] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of the recipe.", show_default=False),
-    ] = None,
-    executor: Annotated[
-        str | None, typer.Option("--executor", metavar="ray|serial", help="[default: the search's]", show_default=False)
-    ] = None,
+    epochs: EpochsOption = None,
+    overrides: RecipeOption = None,
+    executor: ExecutorOption = None,
     with_random: Annotated[
         int, typer.Option("--with-random", metavar="N", help="Measure N random candidates of equal MACs as reference.")
     ] = 0,
@@ -83,33 +75,24 @@ def compare(
     stored when it ends; the same command again goes on.
     """
     from autoprune import api
-    from autoprune.cli.progress import make_progress
 
-    if executor not in (None, "ray", "serial"):
-        raise ConfigError(f"there is no executor {executor!r}.", did_you_mean(str(executor), ["ray", "serial"]))
-    settings = [*(overrides or ()), *([] if epochs is None else [f"epochs={epochs}"])]
-    try:
-        with make_progress(quiet=quiet) as progress:
-            result = api.compare(
-                name,
-                trials=trial or (),
-                where=where or (),
-                top=top,
-                arms=[] if arms is None else arms.split(","),
-                seeds=seeds,
-                overrides=settings,
-                executor=executor,
-                with_random=with_random,
-                out=out,
-                store=store,
-                progress=progress,
-            )
-    except KeyboardInterrupt:
-        raise Interrupted("the same command goes on from there.") from None
+    with training(executor, quiet=quiet) as progress:
+        result = api.compare(
+            name,
+            trials=trial or (),
+            where=where or (),
+            top=top,
+            arms=[] if arms is None else arms.split(","),
+            seeds=seeds,
+            overrides=recipe(overrides, epochs),
+            executor=executor,
+            with_random=with_random,
+            out=out,
+            store=store,
+            progress=progress,
+        )
     _print(result.comparison, format)
-    message(f"{result.ran} runs were trained, the others were stored; files are in {result.output}/", quiet=quiet)
-    if result.missing:
-        message(f"{result.missing} runs are missing; the same command tries them again.", quiet=quiet)
+    said(result, quiet=quiet)
 
 
 def _print(comparison: Comparison, format: Format) -> None:
