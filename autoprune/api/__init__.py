@@ -10,6 +10,7 @@ from autoprune.api.comparing import CompareResult, compare
 from autoprune.api.controller_benchmark import ControllerBenchmarkResult, benchmark_controllers
 from autoprune.api.criteria_listing import CriterionInfo, criteria
 from autoprune.api.criteria_reporting import CriteriaReportResult, criteria_report
+from autoprune.api.doctor import doctor
 from autoprune.api.export_bench import ExportBench, bench_export
 from autoprune.api.findings import Finding, Findings
 from autoprune.api.latency import latency_table
@@ -45,6 +46,7 @@ __all__ = [
     "compare",
     "criteria",
     "criteria_report",
+    "doctor",
     "export",
     "export_module",
     "front",

@@ -21,6 +21,7 @@ from autoprune.cli import (
     criteria,
     criteria_report,
     delete,
+    doctor,
     failures,
     latency,
     models,
@@ -86,6 +87,7 @@ submit.register(app)
 worker.register(app)
 store.register(app)
 delete.register(app)
+doctor.register(app)
 
 
 def _print_version(wanted: bool) -> None:

@@ -15,7 +15,7 @@ from autoprune.store.faults import told_to_people
 from autoprune.store.store import Store
 from autoprune.store.tables import metadata, schema_version, searches
 
-__all__ = ["held", "schema_of", "size_of", "vacuum"]
+__all__ = ["held", "quick_check", "schema_of", "size_of", "vacuum"]
 
 
 def schema_of(store: Store) -> int:
@@ -39,6 +39,13 @@ def size_of(store: Store) -> int:
             return int(connection.execute(select(func.pg_database_size(func.current_database()))).scalar_one())
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
         return int(pages) * int(connection.exec_driver_sql("PRAGMA page_size").scalar_one())
+
+
+def quick_check(store: Store) -> str:
+    """What SQLite finds wrong with its file, in a part of the time of a whole check; empty: nothing."""
+    with store._reading() as connection:
+        found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
+    return "" if found == "ok" else str(found)
 
 
 def vacuum(store: Store) -> None:
