@@ -233,8 +233,8 @@ def make_executor(prepared: Prepared) -> Executor:
 
 
 def with_model_file(config: SearchConfig, make: Callable[[Any], T]) -> Callable[[Any], T]:
-    """``make`` for workers on machines that may lack the user's model file; on this machine they read it."""
-    file = shipped_file(config.space.model) if getattr(config.executor, "address", None) else None
+    """``make`` for workers of Ray, which may be on machines that lack the user's model file."""
+    file = shipped_file(config.space.model)
     return make if file is None else partial(make_with_file, file, make)
 
 
