@@ -5,7 +5,7 @@
 
 The landscapes of ``controllers_synthetic.py`` (twelve groups, another landscape for each seed), top1 noisy like a count
 of 2,000 images; equal candidates measure equally. Both arms of a seed are the same search but for ``history``, and the
-same up to its first cut. Prints the mean of the paired differences with a 95 % interval (Student's t).
+same up to its first cut; TPE's window is half of the history in both. Prints the mean of the paired differences with a 95 % interval (Student's t).
 """
 
 from __future__ import annotations
@@ -31,13 +31,12 @@ from autoprune.testing.controllers import drive
 from autoprune.types import Trial
 
 IMAGES = 2000
-EVERY = 250
 
 
-def config_of(arm: str, history: int) -> ControllerConfig:
+def config_of(arm: str, history: int, window: int) -> ControllerConfig:
     if arm == "regression":
         return RegressionControllerConfig(history=history)
-    return OptunaControllerConfig(sampler="tpe", history=history, window=min(250, history))
+    return OptunaControllerConfig(sampler="tpe", history=history, window=window)
 
 
 def noisy(trial: Trial) -> Trial:
@@ -47,12 +46,12 @@ def noisy(trial: Trial) -> Trial:
     return replace(trial, metrics={**trial.metrics, "top1": rng.binomial(IMAGES, top1) / IMAGES})
 
 
-def volumes(arm: str, history: int, trials: int, seed: int) -> list[float]:
-    """Hypervolume after every 250 trials."""
+def volumes(config: ControllerConfig, trials: int, seed: int) -> list[float]:
+    """Hypervolume after each quarter of the trials."""
     search = front_search(seed)
     decoder = Decoder(search.space, search.constraints, objectives=search.objectives)
     controller = make(
-        config_of(arm, history),
+        config,
         space=search.space,
         decoder=decoder,
         objectives=search.objectives,
@@ -61,14 +60,13 @@ def volumes(arm: str, history: int, trials: int, seed: int) -> list[float]:
     )
     ran = drive(controller, search, 0, trials, noisy)
     full = search.space.cost.baseline["macs"]
-    return [hypervolume(ran[:end], full) for end in range(EVERY, trials + 1, EVERY)]
+    return [hypervolume(ran[:end], full) for end in range(trials // 4, trials + 1, trials // 4)]
 
 
 def compared(arm: str, given: argparse.Namespace) -> dict[str, Any]:
-    rows = [
-        (volumes(arm, 10 * given.trials, given.trials, seed), volumes(arm, given.history, given.trials, seed))
-        for seed in range(given.seeds)
-    ]
+    window = min(250, given.history // 2)
+    arms = [config_of(arm, history, window) for history in (10 * given.trials, given.history)]
+    rows = [[volumes(config, given.trials, seed) for config in arms] for seed in range(given.seeds)]
     whole, cut = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
     differences = (cut - whole)[:, -1].tolist()
     from scipy.stats import t
