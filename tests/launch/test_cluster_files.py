@@ -74,8 +74,8 @@ def test_ray_s_commands_and_their_options_exist() -> None:
     from ray.scripts.scripts import cli
 
     found = uses("ray")
-    assert {"start", "up", "down", "dashboard", "health-check", "get-auth-token", "rsync-up"} <= {n for n, _ in found}
-    aliases = {"rsync-up": "rsync_up", "health-check": "healthcheck"}
+    assert {"start", "up", "down", "dashboard", "get-auth-token", "rsync-up"} <= {n for n, _ in found}
+    aliases = {"rsync-up": "rsync_up"}
     for name, options in found:
         command = cli.commands.get(name) or cli.commands[aliases.get(name, name.replace("-", "_"))]
         accepted = {text for parameter in command.params for text in (*parameter.opts, *parameter.secondary_opts)}
