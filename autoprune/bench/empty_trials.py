@@ -22,7 +22,8 @@ class EmptyEvaluator:
 
 
 class CountingSession:
-    """``trials`` equal trials of twenty groups, and when each was told (``time.perf_counter``)."""
+    """``trials`` equal trials of twenty groups, and when each was told (``time.perf_counter``, and processor time of
+    this process)."""
 
     wants_estimates = False
 
@@ -30,6 +31,7 @@ class CountingSession:
         self._trials = trials
         self._asked = 0
         self.told_at: list[float] = []
+        self.busy_at: list[float] = []
 
     @property
     def done(self) -> bool:
@@ -45,6 +47,7 @@ class CountingSession:
         return True
 
     def tell(self, number: int, outcome: Outcome) -> None:
+        self.busy_at.append(time.process_time())
         self.told_at.append(time.perf_counter())
 
     def stop(self, reason: str) -> None:

@@ -31,6 +31,9 @@ def main(trials: int) -> None:
     print(f"start to first    {session.told_at[0] - imported:8.2f} s")
     spread = f"{min(each):.2f} to {max(each):.2f} over five stretches of {trials} trials"
     print(f"one empty trial   {statistics.median(each):8.2f} ms ({spread})")
+    warm = trials // 10
+    busy = 1000 * (session.busy_at[-1] - session.busy_at[warm]) / (trials - 1 - warm)
+    print(f"of it the driver  {busy:8.2f} ms of processor time, all threads")
     print(f"shut down         {ended - session.told_at[-1]:8.2f} s")
     print(f"cpus {os.cpu_count()}, load average {os.getloadavg()[0]:.1f}")
 

@@ -5,7 +5,8 @@
 
 The landscapes of ``controllers_synthetic.py`` (twelve groups, another landscape for each seed), top1 noisy like a count
 of 2,000 images; equal candidates measure equally. Both arms of a seed are the same search but for ``history``, and the
-same up to its first cut; TPE's window is half of the history in both. Prints the mean of the paired differences with a 95 % interval (Student's t).
+same up to its first cut; TPE's window is half of the history in both. Prints the mean of the paired differences with a
+95 % interval (Student's t).
 """
 
 from __future__ import annotations
