@@ -87,7 +87,8 @@ def ray_health(address: str | None, *, start: bool) -> Iterator[Finding]:
         yield Finding("ray cluster", "problem", error.message, "a cluster that answers", error.hint)
         return
     where = f"at {address}" if address else "started here"
-    told = f"{where}: {seen.nodes} node{'' if seen.nodes == 1 else 's'}, {seen.cpus:g} cores, {seen.gpus:g} GPUs; Ray {version}"
+    nodes = f"{seen.nodes} node" + ("" if seen.nodes == 1 else "s")
+    told = f"{where}: {nodes}, {seen.cpus:g} cores, {seen.gpus:g} GPUs; Ray {version}"
     yield Finding("ray cluster", "ok", told)
     if address is None:
         return

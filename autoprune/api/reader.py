@@ -131,6 +131,12 @@ class Reader:
         """Search -> its ``stamp``, and whether a driver that may live holds it now."""
         return paging.activity(self.store)
 
+    def lease_ages(self) -> dict[str, float]:
+        """Search that a driver holds -> seconds since that was heard from."""
+        from autoprune.store import vitals
+
+        return vitals.lease_ages(self.store)
+
     def driven(self, name: str) -> bool:
         """Whether a driver that may live holds the search now."""
         return self.activity().get(name, (0.0, False))[1]

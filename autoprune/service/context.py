@@ -15,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from autoprune.api.artifacts import Exporter
 from autoprune.api.reader import Reader
 from autoprune.api.turns import Turns
+from autoprune.api.vitals import Vitals
 from autoprune.service.bodies import Bodies
 from autoprune.service.counting import Requests
 from autoprune.service.settings import Settings
@@ -32,6 +33,7 @@ class Context:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.reader = Reader(settings.store)
+        self.vitals = Vitals(self.reader)
         self.bodies = Bodies(self.reader)
         self.exporter = Exporter(settings.store)
         self.requests = Requests()

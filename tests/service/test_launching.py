@@ -368,7 +368,6 @@ def test_a_store_that_goes_away_and_comes_back(client: TestClient, store: str) -
         ("GET", "/searches"),
         ("GET", "/searches/s/front"),
         ("GET", "/launches"),
-        ("GET", "/metrics"),
         ("POST", "/searches/s/stop"),
         ("DELETE", "/searches/s?confirm=s"),
     ]:

@@ -39,7 +39,7 @@ def test_a_restart_is_survived(server: PostgresServer, listening: Callable[..., 
         server.stop(immediate=True)
         began = time.monotonic()
         with ThreadPoolExecutor(20) as threads:
-            answers = list(threads.map(lambda path: httpx.get(base + path, timeout=60), 20 * PATHS))
+            answers = list(threads.map(lambda path: httpx.get(base + path, timeout=60), 20 * PATHS[:-1]))
         assert time.monotonic() - began < 30
         for answer in answers:
             error = answer.json()["error"]
