@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, Table, select
+from sqlalchemy import ColumnElement, Connection, Table, func, select
 
 from autoprune.errors import ConfigError, did_you_mean
 from autoprune.store import packs as packing
-from autoprune.store.tables import metrics, packed_metrics, packs, trials
+from autoprune.store.tables import metrics, packed_metrics, packs, searches, trials
 from autoprune.types import Constraint, TrialState
 
-__all__ = ["MetricColumns", "complete_columns", "measured", "within"]
+__all__ = ["MetricColumns", "complete_columns", "measured", "state_counts", "within"]
 
 _FEW = 5 * packing.SIZE
 """Trials, beyond which it costs more to look for added metrics than it saves."""
@@ -121,6 +122,43 @@ def measured(connection: Connection, search_id: int, *, has_packs: bool = True) 
         if name not in known and _is_measured(connection, search_id, name, ranges):
             known.add(name)
     return known
+
+
+def state_counts(
+    connection: Connection, search_id: int | None = None, *, has_packs: bool = True
+) -> Mapping[int, dict[str, int]]:
+    """Search id -> state -> how many trials have it, of one search or of all; packed trials are counted in packs."""
+    counts: dict[int, dict[str, int]] = defaultdict(dict)
+    packed = _all_packs(connection, search_id) if has_packs else {}
+    for found_id, found in packed.items():
+        codes = np.bincount(np.frombuffer(b"".join(found.values()), np.uint8), minlength=256)
+        counts[found_id] = {state: int(codes[code]) for state, code in packing.CODES.items() if codes[code]}
+        for numbers in _not_packed(found):
+            # With the states named, the index by state leads to the few trials within the numbers.
+            named = (*_in(trials, found_id, numbers), trials.c.state.in_([state.value for state in TrialState]))
+            query = select(trials.c.state, func.count()).where(*named).group_by(trials.c.state)
+            for state, count in connection.execute(query):
+                counts[found_id][state] = counts[found_id].get(state, 0) + count
+    query = select(trials.c.search_id, trials.c.state, func.count()).group_by(trials.c.search_id, trials.c.state)
+    if search_id is None:
+        query = query.where(trials.c.search_id.in_(select(searches.c.id).where(searches.c.id.not_in(packed))))
+    elif packed:
+        return counts
+    else:
+        query = query.where(trials.c.search_id == search_id)
+    for found_id, state, count in connection.execute(query):
+        counts[found_id][state] = count
+    return counts
+
+
+def _all_packs(connection: Connection, search_id: int | None) -> dict[int, dict[int, bytes]]:
+    query = select(packs.c.search_id, packs.c.start, packs.c.states).order_by(packs.c.search_id, packs.c.start)
+    found: dict[int, dict[int, bytes]] = {}
+    for row_id, start, states in connection.execute(
+        query if search_id is None else query.where(packs.c.search_id == search_id)
+    ):
+        found.setdefault(row_id, {})[start] = states
+    return found
 
 
 def _names(connection: Connection, search_id: int) -> Iterator[str]:

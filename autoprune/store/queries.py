@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, select
 from sqlalchemy.engine import Row
 
 from autoprune.errors import NotFound, did_you_mean
+from autoprune.store.columns import state_counts
 from autoprune.store.rows import search_from, trial_from
 from autoprune.store.tables import metrics, searches, trials
 from autoprune.types import SearchRecord, Trial, TrialState, WorkerTotals
@@ -45,26 +46,16 @@ def search_row(connection: Connection, name: str, *, lock: bool = False) -> Row[
     return row
 
 
-def search_record(connection: Connection, name: str) -> SearchRecord:
+def search_record(connection: Connection, name: str, *, has_packs: bool = True) -> SearchRecord:
     row = search_row(connection, name)
-    return search_from(row, _counts(connection, row.id)[row.id])
+    return search_from(row, state_counts(connection, row.id, has_packs=has_packs).get(row.id, {}))
 
 
-def search_records(connection: Connection) -> list[SearchRecord]:
+def search_records(connection: Connection, *, has_packs: bool = True) -> list[SearchRecord]:
     """All searches, the youngest first."""
-    counts = _counts(connection)
+    counts = state_counts(connection, has_packs=has_packs)
     rows = connection.execute(select(searches).order_by(searches.c.created_at.desc(), searches.c.id.desc()))
-    return [search_from(row, counts[row.id]) for row in rows]
-
-
-def _counts(connection: Connection, search_id: int | None = None) -> Mapping[int, dict[str, int]]:
-    query = select(trials.c.search_id, trials.c.state, func.count()).group_by(trials.c.search_id, trials.c.state)
-    if search_id is not None:
-        query = query.where(trials.c.search_id == search_id)
-    counts: dict[int, dict[str, int]] = defaultdict(dict)
-    for found_id, state, count in connection.execute(query):
-        counts[found_id][state] = count
-    return counts
+    return [search_from(row, counts.get(row.id, {})) for row in rows]
 
 
 # --- trials ----------------------------------------------------------------------------------------------------------

@@ -62,11 +62,13 @@ class Searches(Database):
         return found
 
     def search(self, name: str) -> SearchRecord:
-        return self.read(lambda connection: queries.search_record(connection, name))
+        packed = self.has("packs")
+        return self.read(lambda connection: queries.search_record(connection, name, has_packs=packed))
 
     def searches(self) -> list[SearchRecord]:
         """All searches, the youngest first."""
-        return self.read(queries.search_records)
+        packed = self.has("packs")
+        return self.read(lambda connection: queries.search_records(connection, has_packs=packed))
 
     def set_search_state(self, name: str, state: SearchState, *, lease: Lease | None = None) -> None:
         """Write the state; with a lease, only while that holds."""

@@ -9,6 +9,7 @@ class TestSqlitePacks(PackContract):
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
@@ -74,6 +75,9 @@ def assert_columns_agree(store: Store, earlier: MetricColumns | None = None) -> 
         expected = [trial.metrics.get(name, math.nan) for trial in complete]
         np.testing.assert_array_equal(found.values[name][found.complete], expected)
         assert np.isnan(found.values[name][~found.complete]).all()
+    states = Counter(trial.state.value for trial in store.trials("one"))
+    assert store.search("one").trial_counts == states
+    assert {each.name: each.trial_counts for each in store.searches()}["one"] == states
     assert store.measured("one") == {name for trial in complete for name in trial.metrics}
     numbers, values = store.columns("one", ["top1"], [Constraint("macs", "<=", 4.0), Constraint("top1", ">=", 0.25)])
     met = [t for t in complete if t.metrics.get("macs", math.nan) <= 4 and t.metrics["top1"] >= 0.25]
