@@ -6,7 +6,8 @@ import math
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -16,8 +17,9 @@ from ray.tune.error import TuneError
 from autoprune.config.executors import RayExecutorConfig
 from autoprune.errors import SearchAborted
 from autoprune.executors.ray_capacity import Room, Share, slot_count, trial_share
-from autoprune.executors.ray_client import make_tuner
+from autoprune.executors.ray_client import connected_through_client, make_tuner
 from autoprune.executors.ray_cluster import connected
+from autoprune.executors.ray_head import head_watched
 from autoprune.executors.ray_slots import STOP_SECONDS, NoOutput, SlotScheduler, SlotSearcher
 from autoprune.executors.ray_watchdog import START_SECONDS
 from autoprune.executors.ray_worker import SlotTrainable, describe
@@ -66,7 +68,8 @@ class RayTuneExecutor:
         Those that do not are left to be run again on resume. It then returns, as it does when the session is done.
 
         Raises ConfigError (no cluster, or not one trial fits it), SearchAborted (no worker can be started), and what
-        the session raises. Ray is shut down before that, if it was started here, and its files are removed.
+        the session raises. Ray is shut down before that, if it was started here, and its files are removed. When the
+        cluster's head is lost, the process ends with words, after closing the session: Ray would end it without.
         """
         if session.done:
             return
@@ -76,7 +79,8 @@ class RayTuneExecutor:
             share = trial_share(self._config, training=self._training)
             scheduler.room = Room(self._config, share)
             try:
-                self._tuner(scheduler, share, folder, session.wants_estimates).fit()
+                with nullcontext() if connected_through_client() else head_watched(partial(_close, session)):
+                    self._tuner(scheduler, share, folder, session.wants_estimates).fit()
             except TuneError as error:
                 scheduler.error = scheduler.error or error
             except ConnectionError as error:
@@ -114,6 +118,14 @@ class RayTuneExecutor:
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         )
+
+
+def _close(session: AskTell) -> None:
+    """As well as it can be done from another thread: the main one hangs in Ray."""
+    session.stop("the cluster's head was lost")
+    close = getattr(session, "close", None)
+    if close is not None:
+        close()
 
 
 def _lost(error: ConnectionError) -> SearchAborted:
