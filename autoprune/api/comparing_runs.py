@@ -57,7 +57,7 @@ def carry_out(opened: Store, prepared: Prepared, runs: Sequence[Run], progress: 
     if not pending:
         return 0, []
     with RunSession(opened, prepared.config.name, pending, prepared.config.limits.retries, progress) as session:
-        given = materials(prepared, pending)
+        given = materials(prepared, pending, sent=True)
         while session.await_work():
             _execute(prepared, given, session)
     reasons = sorted(set(session.failed.values()))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from autoprune.config.loading import load_search
 from autoprune.config.schema import HypernetWeights, Recipe, SearchConfig
+from autoprune.data.dataset import Split
+from autoprune.data.shared import Part, SharedSplit, sent_split
 from autoprune.driver.assemble import Prepared
+from autoprune.driver.assemble_finetune import sent_bytes
 from autoprune.errors import ConfigError
 from autoprune.retraining.arms import Arm, parse_arm, require_start
 from autoprune.retraining.runs import Materials, Run
@@ -40,8 +44,9 @@ def recipe_of(config: SearchConfig, overrides: Sequence[str]) -> Recipe:
     return load_search(config, [f"space.base.recipe.{text}" for text in overrides]).space.base.recipe
 
 
-def materials(prepared: Prepared, runs: Sequence[Run]) -> Materials:
-    """The search's base model, ranking and images, for workers that train ``runs``."""
+def materials(prepared: Prepared, runs: Sequence[Run], *, sent: bool = False) -> Materials:
+    """The search's base model, ranking and images, for workers that train ``runs``; ``sent``: to other processes."""
+    config, limit = prepared.config, sent_bytes(prepared.config) if sent else math.inf
     assets, data, base = prepared.assets, prepared.dataset, prepared.config.space.base
     origins = Origins(
         model=assets.model,
@@ -56,4 +61,10 @@ def materials(prepared: Prepared, runs: Sequence[Run]) -> Materials:
         mean=assets.mean,
         std=assets.std,
     )
-    return Materials(origins, data.train, data.search_val, data.open_test(), data.mean, data.std, tuple(runs))
+
+    def part(name: Part, split: Split) -> Split | SharedSplit:
+        return sent_split(split, name, config.space.data, config.seed, limit)
+
+    train, search_val = part("train", data.train), part("search_val", data.search_val)
+    test = part("test", data.open_test())
+    return Materials(origins, train, search_val, test, data.mean, data.std, tuple(runs))

@@ -64,6 +64,10 @@ class RayExecutorConfig(Strict):
     on processors."""
     resources_per_trial: dict[ResourceName, PositiveAmount] = Field({})
     """Custom resources of Ray (``ray start --resources``), such as ``{fast_disk: 1}``: trials run where they are."""
+    object_store_gb: float = Field(0.5, ge=0)
+    """Images to train on, of more than so many 10**9 bytes as decoded, do not go through Ray's object store: each node
+    reads ``data.root``, which all must see, and keeps them in its own cache. What a trial calibrates on and is scored
+    by is small, and always sent."""
     training: TrainingResources = TrainingResources()
     """In place of the above where a trial is a training."""
 

@@ -9,14 +9,15 @@ import numpy as np
 import torch
 
 from autoprune.config.schema import FinetuneFidelity, RayExecutorConfig, SearchConfig
-from autoprune.data.dataset import Dataset
+from autoprune.data.dataset import Dataset, Split
+from autoprune.data.shared import sent_split
 from autoprune.driver.halving import Halving
 from autoprune.evaluators.assets import Assets, Finetuning
 from autoprune.evaluators.evaluator import PruneEvaluator, make_evaluator
 from autoprune.evaluators.finetune import make_finetuner
 from autoprune.training.cached import is_small
 
-__all__ = ["evaluator_maker", "finetuning", "make_halving", "trains"]
+__all__ = ["evaluator_maker", "finetuning", "make_halving", "sent_bytes", "trains"]
 
 
 def finetuning(config: SearchConfig, dataset: Dataset, evaluation_digest: str) -> Finetuning | None:
@@ -24,13 +25,22 @@ def finetuning(config: SearchConfig, dataset: Dataset, evaluation_digest: str) -
     if not isinstance(config.fidelity, FinetuneFidelity):
         return None
     recipe = config.fidelity.recipe(config.space.base.recipe, config.seed)
+    sent = sent_split(dataset.train, "train", config.space.data, config.seed, sent_bytes(config))
+    train = sent if isinstance(sent, Split) else Split(dataset.train.images[:0], dataset.train.labels[:0])
     return Finetuning(
-        images=np.ascontiguousarray(dataset.train.images),
-        labels=np.ascontiguousarray(dataset.train.labels),
+        images=np.ascontiguousarray(train.images),
+        labels=np.ascontiguousarray(train.labels),
         recipe=recipe,
         threads=1 if is_small(dataset, recipe) else _threads(config),
         key=evaluation_digest,
+        shared=None if isinstance(sent, Split) else sent,
     )
+
+
+def sent_bytes(config: SearchConfig) -> float:
+    """Images over so many bytes do not go through an object store: each node reads them. In this process they stay."""
+    executor = config.executor
+    return 1e9 * executor.object_store_gb if isinstance(executor, RayExecutorConfig) else math.inf
 
 
 def _threads(config: SearchConfig) -> int:

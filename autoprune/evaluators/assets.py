@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.config.schema import EvaluatorConfig, ModelConfig, Recipe
+from autoprune.data.dataset import Split
+from autoprune.data.shared import SharedSplit
 from autoprune.models import registry
 from autoprune.pruning.reconstruction import Material
 from autoprune.types import ChannelGroup
@@ -30,6 +32,12 @@ class Finetuning:
     """Of torch while a candidate is trained: results are equal to the bit only at an equal number of them."""
     key: str
     """Digest of the evaluation: models that are trained again are kept under it and the candidate's digest."""
+    shared: SharedSplit | None = None
+    """Where ``images`` and ``labels`` are empty: how to get at them."""
+
+    def split(self) -> Split:
+        """What was sent, or what this machine reads itself."""
+        return Split(self.images, self.labels) if self.shared is None else self.shared.read()
 
 
 @dataclass(frozen=True)

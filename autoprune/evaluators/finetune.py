@@ -43,7 +43,7 @@ class FinetuneEvaluator(PruneEvaluator):
         self._scored_on = Split(assets.images, assets.labels)
         names = tuple(map(str, range(assets.num_classes)))
         self._dataset = Dataset(
-            Split(self._given.images, self._given.labels),
+            self._given.split(),
             self._scored_on,
             assets.num_classes,
             names,

@@ -15,6 +15,7 @@ from torch import nn
 
 from autoprune.config.recipes import Recipe
 from autoprune.data.dataset import Dataset, Split
+from autoprune.data.shared import SharedSplit
 from autoprune.errors import ConfigError, SearchAborted
 from autoprune.retraining.weights import Origins, starting_module
 from autoprune.training.cache import TrainedCache
@@ -71,9 +72,9 @@ class Materials:
     """What workers are built from: origins of weights, images and the runs to choose from."""
 
     origins: Origins
-    train: Split
-    search_val: Split
-    test: Split
+    train: Split | SharedSplit
+    search_val: Split | SharedSplit
+    test: Split | SharedSplit
     mean: tuple[float, ...]
     std: tuple[float, ...]
     runs: tuple[Run, ...]
@@ -82,7 +83,12 @@ class Materials:
         """As the trainer wants it."""
         classes = self.origins.num_classes
         names = tuple(map(str, range(classes)))
-        return Dataset(self.train, self.search_val, classes, names, self.mean, self.std, read_test=lambda: self.test)
+        train, search_val = _read(self.train), _read(self.search_val)
+        return Dataset(train, search_val, classes, names, self.mean, self.std, read_test=lambda: _read(self.test))
+
+
+def _read(split: Split | SharedSplit) -> Split:
+    return split.read() if isinstance(split, SharedSplit) else split
 
 
 class Retrainer:

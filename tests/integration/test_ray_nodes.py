@@ -104,46 +104,47 @@ def test_when_all_nodes_have_left_it_waits_and_then_says_so(tmp_path: Path, monk
             executor.run(session)
 
 
+@pytest.fixture(scope="module")
+def various(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
+    """Node 1 has processors, node 2 also two GPUs that are none, node 3 a resource of its own."""
+    with ray_nodes(1, cpus=2, environment=bare(tmp_path_factory.mktemp("bare"))) as cluster:
+        cluster.add(cpus=2, gpus=2)
+        cluster.add(cpus=1, resources={"disk": 1})
+        yield cluster
+
+
 @pytest.mark.slow
 class TestPlacement:
-    @pytest.fixture(scope="class")
-    def cluster(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
-        """Node 1 has processors, node 2 also two GPUs that are none, node 3 a resource of its own."""
-        with ray_nodes(1, cpus=2, environment=bare(tmp_path_factory.mktemp("bare"))) as cluster:
-            cluster.add(cpus=2, gpus=2)
-            cluster.add(cpus=1, resources={"disk": 1})
-            yield cluster
-
-    def test_trainings_go_to_gpus_and_calibrations_anywhere(self, cluster: RayCluster) -> None:
-        training = _run(cluster, 20, training=True)
-        assert set(training.nodes) == {cluster.nodes[2].ip}
+    def test_trainings_go_to_gpus_and_calibrations_anywhere(self, various: RayCluster) -> None:
+        training = _run(various, 20, training=True)
+        assert set(training.nodes) == {various.nodes[2].ip}
         assert {outcome.metrics["gpus"] for outcome in training.outcomes.values()} == {1.0}
         assert len({outcome.worker for outcome in training.outcomes.values()}) == 2, "a GPU each"
-        calibrating = _run(cluster, 60)
+        calibrating = _run(various, 60)
         assert len(set(calibrating.nodes)) == 3
         assert {outcome.metrics["gpus"] for outcome in calibrating.outcomes.values()} == {0.0}
 
-    def test_shares_of_a_gpu(self, cluster: RayCluster) -> None:
+    def test_shares_of_a_gpu(self, various: RayCluster) -> None:
         settings = {"training": {"gpus": 0.5, "cpus": 0.25}}
-        session = _run(cluster, 24, training=True, **settings)
+        session = _run(various, 24, training=True, **settings)
         assert len({outcome.worker for outcome in session.outcomes.values()}) == 4
 
-    def test_trainings_on_processors_see_no_gpu(self, cluster: RayCluster) -> None:
-        session = _run(cluster, 10, training=True, **{"training": {"gpus": 0, "cpus": 2}})
+    def test_trainings_on_processors_see_no_gpu(self, various: RayCluster) -> None:
+        session = _run(various, 10, training=True, **{"training": {"gpus": 0, "cpus": 2}})
         metrics = [outcome.metrics for outcome in session.outcomes.values()]
         assert {(each["sees_all_gpus"], each["threads"]) for each in metrics} == {(0.0, 2.0)}
 
-    def test_custom_resources(self, cluster: RayCluster) -> None:
-        session = _run(cluster, 5, **{"resources_per_trial": {"disk": 1}})
-        assert set(session.nodes) == {cluster.nodes[3].ip}
+    def test_custom_resources(self, various: RayCluster) -> None:
+        session = _run(various, 5, **{"resources_per_trial": {"disk": 1}})
+        assert set(session.nodes) == {various.nodes[3].ip}
 
-    def test_a_gpu_that_torch_does_not_see_is_said(self, cluster: RayCluster) -> None:
+    def test_a_gpu_that_torch_does_not_see_is_said(self, various: RayCluster) -> None:
         with pytest.raises(SearchAborted, match=r"GPU was asked for and granted .* but torch .* sees none on node"):
-            _run(cluster, 5, training=True, torch=True, **{"training": {"gpus": 1}})
+            _run(various, 5, training=True, torch=True, **{"training": {"gpus": 1}})
 
-    def test_more_than_a_node_holds(self, cluster: RayCluster) -> None:
+    def test_more_than_a_node_holds(self, various: RayCluster) -> None:
         with pytest.raises(ConfigError, match=r"cpus_per_trial is 3, but the Ray cluster has no node with more than 2"):
-            _run(cluster, 1, **{"cpus_per_trial": 3})
+            _run(various, 1, **{"cpus_per_trial": 3})
 
 
 @pytest.mark.slow
