@@ -1,4 +1,4 @@
-"""Notices that a cluster's head is gone: Ray's calls then block, and it ends the process after a minute, without words."""
+"""Notices that a cluster's head is gone: Ray's calls then block, and after a minute it ends the process wordlessly."""
 
 from __future__ import annotations
 
