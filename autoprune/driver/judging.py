@@ -60,12 +60,13 @@ class Judge:
             OutcomeKind.ACCIDENT: TrialState.FAILED,
             OutcomeKind.OUT_OF_MEMORY: TrialState.FAILED,
         }
+        if outcome.kind is OutcomeKind.STOPPED and (diverged := _not_finite(outcome.metrics)):
+            return TrialState.DIVERGED, diverged  # an estimate that stopped it for what it is not
         return states[outcome.kind], outcome.reason
 
     def _measured(self, metrics: Mapping[str, float]) -> tuple[TrialState, str]:
-        for name, value in metrics.items():
-            if not math.isfinite(value):
-                return TrialState.DIVERGED, f"{name} is {value}"
+        if diverged := _not_finite(metrics):
+            return TrialState.DIVERGED, diverged
         lacking = self.lacking(metrics)
         if lacking:
             given = ", ".join(sorted(metrics)) or "nothing"
@@ -75,3 +76,8 @@ class Judge:
             bound = broken.bound(self._baseline)
             return TrialState.INFEASIBLE, f"{broken.metric} {metrics[broken.metric]:.6g} breaks {broken} ({bound:.6g})"
         return TrialState.COMPLETE, ""
+
+
+def _not_finite(metrics: Mapping[str, float]) -> str:
+    """The first metric that is NaN or infinite, in words; empty where all are numbers."""
+    return next((f"{name} is {value}" for name, value in metrics.items() if not math.isfinite(value)), "")
