@@ -10,6 +10,7 @@ and a line of the journal ends with 16 digits of its own. Tables and journals of
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import gzip
 import hashlib
@@ -189,7 +190,9 @@ class RecordedTable:
             f"{body}\t{_mark(body)}\n" for body in (json.dumps(each, separators=(",", ":")) for each in lines)
         )
         try:
-            os.write(descriptor, text.encode())
+            if os.write(descriptor, raw := text.encode()) < len(raw):  # a disk that is full takes a part
+                os.ftruncate(descriptor, self._read)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             raise StoreError(f"{self._journal} cannot be written: {error.strerror}.") from None
         self._take_in(text.splitlines())

@@ -62,7 +62,7 @@ def save_program(
         try:
             extra = {"folded_batchnorms": str(count), "batch": str(batch or "dynamic")}
             backend.write(path, folded, sample, dynamic=batch is None, metadata={**metadata, **extra})
-        except AutopruneError:
+        except (AutopruneError, OSError):
             raise
         except Exception as error:  # noqa: BLE001  converters raise what they like on models they do not know
             raise _not_converted(module, format, batch, error) from None

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from autoprune.errors import ConfigError, Conflict
+from autoprune.errors import ConfigError, Conflict, StoreError
 
 __all__ = ["staged", "writable"]
 
@@ -24,7 +24,7 @@ def staged(folder: Path) -> Iterator[Path]:
     """An empty folder to write into, beside ``folder``, which it becomes in one rename when the block ends well.
 
     After an exception nothing is left. Raises Conflict when ``folder`` exists and is not an empty folder, ConfigError
-    when nothing can be written there.
+    when nothing can be written there, StoreError when the disk refuses in the midst of it.
     """
     writable(folder)
     try:
@@ -32,10 +32,16 @@ def staged(folder: Path) -> Iterator[Path]:
         temporary = tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-")
     except OSError as error:
         raise ConfigError(f"{folder} cannot be written: {error.strerror}.", "Choose another folder.") from None
-    with temporary as name:
-        inside = Path(name) / "export"
-        inside.mkdir()
-        yield inside
-        if folder.exists():
-            folder.rmdir()
-        os.replace(inside, folder)
+    try:
+        with temporary as name:
+            inside = Path(name) / "export"
+            inside.mkdir()
+            yield inside
+            if folder.exists():
+                folder.rmdir()
+            os.replace(inside, folder)
+    except OSError as error:
+        raise StoreError(
+            f"{folder} cannot be written: {error.strerror or error}.",
+            "Nothing is left of it. Free some space, then run the same command again.",
+        ) from None

@@ -5,6 +5,7 @@ Read it with ``torch.export.load("model.pt2").module()``; the metadata is the ex
 
 from __future__ import annotations
 
+import io
 import json
 import warnings
 from collections.abc import Mapping
@@ -27,7 +28,9 @@ def write(path: Path, module: nn.Module, example: Inputs, *, dynamic: bool, meta
         warnings.simplefilter("ignore")
         shapes = dynamic_shapes(example) if dynamic else None
         program = torch.export.export(module, example, dynamic_shapes=shapes, strict=False)
-        torch.export.save(program, path, extra_files={_METADATA: json.dumps(dict(metadata))})
+        content = io.BytesIO()  # saving into a file aborts the process when the disk is full
+        torch.export.save(program, content, extra_files={_METADATA: json.dumps(dict(metadata))})
+    path.write_bytes(content.getbuffer())
 
 
 def load(path: Path) -> Runner:

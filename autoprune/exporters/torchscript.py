@@ -5,6 +5,7 @@ Read it with ``torch.jit.load("model.ts")``; the metadata is the extra file ``au
 
 from __future__ import annotations
 
+import io
 import json
 import warnings
 from collections.abc import Mapping
@@ -30,7 +31,9 @@ def write(path: Path, module: nn.Module, example: Inputs, *, dynamic: bool, meta
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         traced = torch.jit.trace(module, example, check_trace=False)
-        torch.jit.save(traced, str(path), _extra_files={_METADATA: json.dumps(dict(metadata))})
+        content = io.BytesIO()  # saving into a file aborts the process when the disk is full
+        torch.jit.save(traced, content, _extra_files={_METADATA: json.dumps(dict(metadata))})
+    path.write_bytes(content.getbuffer())
 
 
 def load(path: Path) -> Runner:

@@ -70,12 +70,13 @@ class TrainedCache:
 
         Where that fails it warns: a full disk is no reason to lose the training, and may have room the next time.
         """
+        content = io.BytesIO()  # torch.save into a file aborts the process when the disk is full
+        torch.save({"trainer": trainer.state(), "seconds": seconds}, content)
         try:
             with sealing(self._progress_path(key)) as temporary:
-                torch.save({"trainer": trainer.state(), "seconds": seconds}, temporary)
-        except (StoreError, RuntimeError) as error:  # RuntimeError is torch.save's name for a full disk
-            reason = str(error).splitlines()[0]
-            warnings.warn(f"the training goes on, but what it has so far is not saved: {reason}", stacklevel=2)
+                temporary.write_bytes(content.getbuffer())
+        except StoreError as error:
+            warnings.warn(f"the training goes on, but what it has so far is not saved: {error}", stacklevel=2)
 
     def load_progress(self, key: str, trainer: Trainer) -> float:
         """Put the trainer where the last ``save_progress`` was; the seconds spent until then, 0 when there was none.

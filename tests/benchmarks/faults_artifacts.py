@@ -1,6 +1,6 @@
 """One byte flipped, or the end cut off, in every kind of file that autoprune writes and reads back (R10).
 
-    python -m tests.benchmarks.faults_artifacts [--flips 200] [--cuts 50] [--json FILE]
+    python tests/benchmarks/faults_artifacts.py [--flips 200] [--cuts 50] [--json FILE]
 
 A fault counts as detected when reading it raises an AutopruneError, or warns, sets the file aside and gives nothing (a
 cache, which is then made anew); as harmless when what was read equals what was written (a blank of JSON that became
@@ -374,7 +374,7 @@ def peers(folder: Path, flips: int, cuts: int) -> dict[str, dict[str, int]]:
     return found
 
 
-def measure(flips: int, cuts: int) -> dict[str, Any]:
+def measure(flips: int = 200, cuts: int = 50) -> dict[str, Any]:
     before = os.environ.get("AUTOPRUNE_HOME")
     with tempfile.TemporaryDirectory() as name:
         os.environ["AUTOPRUNE_HOME"] = str(Path(name) / "home")

@@ -1,6 +1,6 @@
 """Faults of stores and artifacts, injected and counted; one line of JSON each.
 
-python tests/benchmarks/faults_of_stores.py [--quick] [--only locked,writers] [--json FILE]
+python tests/benchmarks/faults_of_stores.py [--quick] [--only 'locked;writers'] [--json FILE]
 """
 
 from __future__ import annotations
@@ -14,15 +14,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import faults_artifacts
+import faults_disk
 import faults_servers
 import faults_stores
 
 CASES: dict[str, tuple[Callable[..., dict[str, Any]], dict[str, Any]]] = {
+    "damaged files": (faults_artifacts.measure, {"flips": 3, "cuts": 2}),
     "locked": (faults_stores.locked, {"seconds": 3.0, "trials": 60}),
     "locked beyond the busy timeout": (lambda seconds=45.0, **rest: faults_stores.locked(seconds, **rest), {}),
     "writers": (faults_stores.writers, {"processes": 4, "transactions": 50}),
     "writers with a pause": (lambda pause=0.05, **rest: faults_stores.writers(pause=pause, **rest), {"processes": 4}),
     "full disk": (faults_stores.full_disk, {"repeats": 2, "trials": 60}),
+    "full disk, files": (faults_disk.full_disk_artifacts, {"names": ("scores", "report"), "left_kb": (0, 40)}),
     "gone": (faults_stores.gone, {"repeats": 1}),
     "clocks": (faults_stores.clocks, {"jumps": (3600.0,)}),
     "server: outage": (faults_servers.outage, {"seconds": 3.0, "trials": 60}),
@@ -37,11 +41,11 @@ CASES: dict[str, tuple[Callable[..., dict[str, Any]], dict[str, Any]]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default=",".join(CASES), help="names, separated by commas")
+    parser.add_argument("--only", default=";".join(CASES), help="names, separated by semicolons")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", type=Path, help="append the results to this file, a line each")
     arguments = parser.parse_args()
-    for name in arguments.only.split(","):
+    for name in arguments.only.split(";"):
         inject, quick = CASES[name]
         began = time.monotonic()
         found = {"name": name, **inject(**(quick if arguments.quick else {}))}

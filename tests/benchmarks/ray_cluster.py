@@ -41,6 +41,7 @@ from autoprune.store import open_store
 from autoprune.testing.ray_nodes import RayCluster, ray_nodes
 from autoprune.types import Candidate, Measurement, Trial, TrialState
 
+
 class Watch(Silent):
     """When the first trial ended, and what each node's object store held after half of them."""
 
