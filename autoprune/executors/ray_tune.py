@@ -96,6 +96,7 @@ class RayTuneExecutor:
                 "cpus": share.cpus,
                 "hides_gpus": share.hides_gpus,
                 "requires_gpu": share.requires_gpu,
+                "has_gpu": "GPU" in share.needs,
                 "trial_seconds": self._trial_seconds,
                 "trial_memory": self._trial_memory,
                 "start_seconds": self._start_seconds,

@@ -20,7 +20,7 @@ from autoprune.executors.ray_watchdog import Watchdog, overdue
 from autoprune.protocols import Evaluator
 from autoprune.types import Candidate, Measurement
 
-__all__ = ["REPORT", "Report", "ReportKind", "SlotTrainable", "describe"]
+__all__ = ["REPORT", "Report", "ReportKind", "SlotTrainable", "describe", "require_gpu"]
 
 REPORT = "autoprune"
 """Key of the Report in a Tune result: an opaque object, so that Tune has nothing to flatten."""
@@ -76,13 +76,13 @@ class SlotTrainable(tune.Trainable):
         self._watchdog.arm(seconds, f"its evaluator was not built in {seconds:g} s")
         self._evaluator = make_evaluator(assets)
         if config["requires_gpu"]:
-            _require_gpu(node)
+            require_gpu(node)
         if "torch" in sys.modules:
             sys.modules["torch"].set_num_threads(max(1, int(config["cpus"])))
         self._watchdog.disarm()
         self._trial_seconds = float(config["trial_seconds"])
         # GPU drivers reserve address space that is no memory.
-        self._trial_memory = math.inf if config["requires_gpu"] else float(config["trial_memory"])
+        self._trial_memory = math.inf if config["has_gpu"] else float(config["trial_memory"])
         self._estimates = bool(config["estimates"])
         self._candidate: Candidate | None = None
         self._stream: Iterator[Measurement] | None = None
@@ -133,7 +133,7 @@ class SlotTrainable(tune.Trainable):
         self._watchdog.disarm()
 
 
-def _require_gpu(node: str) -> None:
+def require_gpu(node: str) -> None:
     """Raises EvaluationError where torch sees none of the GPUs that Ray has granted."""
     torch = sys.modules.get("torch")
     if torch is None or torch.cuda.is_available():

@@ -23,7 +23,7 @@ from autoprune.training.loop import Trainer
 from autoprune.training.scoring import score
 from autoprune.types import Candidate, Measurement
 
-__all__ = ["PROGRESS", "RUN", "Materials", "Retrainer", "Run", "images_per_epoch", "make_retrainer"]
+__all__ = ["PROGRESS", "RUN", "Materials", "Retrainer", "Run", "images_per_epoch", "make_retrainer", "trained_state"]
 
 _VERSION = 1
 """Raised whenever a change of the code would give other numbers for the same run."""
@@ -155,6 +155,13 @@ class Retrainer:
 def make_retrainer(materials: Materials) -> Retrainer:
     """For executors: a function that a worker process can import by name."""
     return Retrainer(materials)
+
+
+def trained_state(retrainer: Retrainer) -> dict[str, np.ndarray] | None:
+    """The weights of the last epoch, as plain arrays that cross process borders; None where training diverged."""
+    if retrainer.trained is None:
+        return None
+    return {name: tensor.cpu().numpy() for name, tensor in retrainer.trained.state_dict().items()}
 
 
 def images_per_epoch(images: int, recipe: Recipe) -> int:

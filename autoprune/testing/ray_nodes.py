@@ -134,7 +134,7 @@ class RayCluster:
         self.nodes.append(node)
         _wait_until_started(node)
         if is_head:
-            self.address = (self.folder / "ray" / "ray_current_cluster").read_text().strip()
+            self.address = _read_soon(self.folder / "ray" / "ray_current_cluster")
         return node
 
     def alive(self) -> list[str]:
@@ -259,6 +259,14 @@ def _wait_until_started(node: RayNode) -> None:
         if node.process.poll() is not None or time.monotonic() > deadline:
             raise RuntimeError(f"a Ray node did not start:\n{node.log.read_text()[-2000:]}")
         time.sleep(0.05)
+
+
+def _read_soon(path: Path) -> str:
+    """Ray writes it after it has said that it runs."""
+    deadline = time.monotonic() + _START_SECONDS
+    while not (path.is_file() and path.read_text().strip()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return path.read_text().strip()
 
 
 def _of_session(session: int) -> list[int]:

@@ -18,10 +18,14 @@ from sleepy_evaluator import Naps, Sleepy, bare, by_value, fake_torch
 
 from autoprune import api
 from autoprune.config.executors import RayExecutorConfig
+from autoprune.config.schema import DigitsData
+from autoprune.data import sources
+from autoprune.driver.observers import Silent
 from autoprune.errors import ConfigError, SearchAborted
 from autoprune.executors import ray_slots
 from autoprune.executors.ray_tune import RayTuneExecutor
 from autoprune.testing.ray_nodes import RayCluster, ray_nodes
+from autoprune.training.scoring import score
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +42,7 @@ def _run(
     trials: int,
     *,
     seconds: float = 0.3,
-    training: bool = False,
+    trains: bool = False,
     torch: bool = False,
     address: str = "",
     **settings: object,
@@ -46,7 +50,7 @@ def _run(
     config = RayExecutorConfig.model_validate({"address": address or cluster.address, **settings})
     session = Sleepy(trials)
     assets = {"seconds": seconds, "torch": torch}
-    RayTuneExecutor(config, assets, Naps, 60.0, training=training).run(session)
+    RayTuneExecutor(config, assets, Naps, 60.0, training=trains).run(session)
     assert session.done
     assert sorted(session.outcomes) == list(range(trials))
     return session
@@ -116,7 +120,7 @@ def various(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
 @pytest.mark.slow
 class TestPlacement:
     def test_trainings_go_to_gpus_and_calibrations_anywhere(self, various: RayCluster) -> None:
-        training = _run(various, 20, training=True)
+        training = _run(various, 20, trains=True)
         assert set(training.nodes) == {various.nodes[2].ip}
         assert {outcome.metrics["gpus"] for outcome in training.outcomes.values()} == {1.0}
         assert len({outcome.worker for outcome in training.outcomes.values()}) == 2, "a GPU each"
@@ -126,11 +130,11 @@ class TestPlacement:
 
     def test_shares_of_a_gpu(self, various: RayCluster) -> None:
         settings = {"training": {"gpus": 0.5, "cpus": 0.25}}
-        session = _run(various, 24, training=True, **settings)
+        session = _run(various, 24, trains=True, **settings)
         assert len({outcome.worker for outcome in session.outcomes.values()}) == 4
 
     def test_trainings_on_processors_see_no_gpu(self, various: RayCluster) -> None:
-        session = _run(various, 10, training=True, **{"training": {"gpus": 0, "cpus": 2}})
+        session = _run(various, 10, trains=True, **{"training": {"gpus": 0, "cpus": 2}})
         metrics = [outcome.metrics for outcome in session.outcomes.values()]
         assert {(each["sees_all_gpus"], each["threads"]) for each in metrics} == {(0.0, 2.0)}
 
@@ -140,7 +144,7 @@ class TestPlacement:
 
     def test_a_gpu_that_torch_does_not_see_is_said(self, various: RayCluster) -> None:
         with pytest.raises(SearchAborted, match=r"GPU was asked for and granted .* but torch .* sees none on node"):
-            _run(various, 5, training=True, torch=True, **{"training": {"gpus": 1}})
+            _run(various, 5, trains=True, torch=True, **{"training": {"gpus": 1}})
 
     def test_more_than_a_node_holds(self, various: RayCluster) -> None:
         with pytest.raises(ConfigError, match=r"cpus_per_trial is 3, but the Ray cluster has no node with more than 2"):
@@ -239,3 +243,29 @@ def test_a_search_with_a_model_file_that_nodes_lack(tmp_path: Path) -> None:
     assert sum(node.trials for node in nodes) == 150
     assert "<h3>Nodes</h3>" in (tmp_path / "results/own/report.html").read_text()
     assert json.dumps([vars(node) for node in nodes])
+
+
+@pytest.mark.slow
+def test_a_model_is_trained_to_its_end_on_the_cluster(tmp_path: Path) -> None:
+    """The weights come back, are scored and exported here; the model's file and autoprune are sent there."""
+    for name, text in OWN.items():
+        (tmp_path / name).write_text(text.replace("trials: 150", "trials: 4"))
+    notes: list[str] = []
+
+    class Noting(Silent):
+        def note(self, text: str) -> None:
+            notes.append(text)
+
+    with ray_nodes(1, environment=bare(tmp_path)) as cluster:
+        overrides = ["executor.kind=ray", f"executor.address={cluster.address}"]
+        found = api.search("own.yaml", overrides=overrides)
+        trial = found.front.trials[0].number
+        trained = api.retrain(
+            "own", trial, tmp_path / "model", arm="finetune", store="sqlite:///own.db", progress=Noting()
+        )
+        (node,) = (text for text in notes if text.startswith("training on node"))
+        assert cluster.workers[0].ip in node
+    again = api.load_model(tmp_path / "model")
+    data = sources.load(DigitsData())
+    scored = score(again, data.open_test(), mean=data.mean, std=data.std, batch_size=500)
+    assert scored["top1"] == pytest.approx(trained.metrics["test_top1"], abs=0.005)
