@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from autoprune.types import Candidate, Measurement, Outcome, Proposal, Trial
 
@@ -19,6 +19,7 @@ __all__ = [
     "Criterion",
     "Evaluator",
     "Executor",
+    "KnowsDigests",
     "KnownStatistics",
     "Observer",
     "Progress",
@@ -53,6 +54,13 @@ class Controller(Protocol):
     def load_state(self, state: Mapping[str, Any], history: Sequence[Trial]) -> None:
         """Restore from ``state()`` and all stored trials (finished in order of finishing, then running by number)."""
         ...
+
+
+@runtime_checkable
+class KnowsDigests(Protocol):
+    """A history that tells its candidates' digests without reading its trials: all that some controllers ask for."""
+
+    def digests(self) -> Iterator[str]: ...
 
 
 class Evaluator(Protocol):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from autoprune.controllers.digests import Digests
+from autoprune.protocols import KnowsDigests
 from autoprune.space import Decoder, SearchSpace
 from autoprune.space.decoding import METRICS
 from autoprune.types import Candidate, Objective, Trial
@@ -122,9 +123,11 @@ class Proposed:
         self._digests.add(candidate.digest)
 
     def restore(self, history: Iterable[Trial]) -> None:
+        """Nothing but these was proposed."""
         self._digests = Digests()
-        for trial in history:
-            self.add(trial.candidate)
+        known = history.digests() if isinstance(history, KnowsDigests) else (each.candidate.digest for each in history)
+        for digest in known:
+            self._digests.add(digest)
 
     def __contains__(self, candidate: Candidate) -> bool:
         return candidate.digest in self._digests

@@ -40,6 +40,18 @@ class History(Sequence[Trial]):
     def running(self) -> list[Trial]:
         return list(self._read(self.finished, len(self)))
 
+    def digests(self) -> Iterator[str]:
+        """Of the candidates, by number, without reading their trials."""
+        last, more = -1, True
+        while more:
+            with self._store._reading() as connection:
+                search_id = queries.search_row(connection, self._name).id
+                query = select(trials.c.number, trials.c.digest).where(trials.c.search_id == search_id)
+                query = query.where(trials.c.number > last).order_by(trials.c.number).limit(_ROWS)
+                rows = connection.execute(query).all()
+            yield from (row[1] for row in rows)
+            last, more = (rows[-1][0], True) if rows else (last, False)
+
     def __len__(self) -> int:
         return len(self._numbers)
 

@@ -12,6 +12,7 @@ import pytest
 
 from autoprune.driver.observers import LiveFront
 from autoprune.driver.restoring import front_members, undominated
+from autoprune.protocols import KnowsDigests
 from autoprune.store import History, Lease, Store, history, new_owner, open_store
 from autoprune.types import Candidate, Objective, Trial, TrialState
 
@@ -59,6 +60,16 @@ def test_trials_come_in_the_order_of_finishing_and_then_those_that_run(
     assert found[0] == finished[0]
     assert found[-1] == written[5]
     assert found[2:4] == finished[2:4]
+
+
+def test_digests_are_told_without_the_trials(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "_ROWS", 5)
+    written = filled(store, 12)
+    found = History(store, "one")
+    monkeypatch.setattr(History, "_read", None)
+    assert isinstance(found, KnowsDigests)
+    assert list(found.digests()) == [written[number].candidate.digest for number in range(12)]
+    assert list(History(store, "one").digests()) == list(found.digests())
 
 
 def test_a_search_without_trials_has_no_history(store: Store) -> None:
