@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
@@ -131,15 +131,26 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _flushed(code: int | str | None) -> int | str | None:
-    """Flush now, since a closed pipe would otherwise complain while Python shuts down."""
+    """Flush now, since a closed pipe or a full disk would otherwise complain while Python shuts down."""
+    try:
+        sys.stderr.flush()
+    except OSError:  # messages that nobody can read any more
+        _discard(sys.stderr)
     try:
         sys.stdout.flush()
     except BrokenPipeError:
         return _closed_pipe()
+    except OSError as error:
+        _discard(sys.stdout)
+        return failures.report(error, debug=False)
     return code
 
 
 def _closed_pipe() -> int:
     """The reader has gone, as in ``| head``: leave without a word, with the code of a process ended by SIGPIPE."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _discard(sys.stdout)
     return 141
+
+
+def _discard(stream: TextIO) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from autoprune.analysis.finite import finite
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Table", "message", "print_csv", "print_json", "print_table", "print_text"]
+__all__ = ["Table", "message", "print_csv", "print_json", "print_table", "print_text", "said_unless_full"]
 
 _PADDING = 3
 """Characters between two columns."""
@@ -74,7 +75,17 @@ class Table:
 def message(text: str, *, quiet: bool = False) -> None:
     """A line for the person at the screen."""
     if not quiet:
-        sys.stderr.write(f"{text}\n")
+        said_unless_full(sys.stderr, text)
+
+
+def said_unless_full(stream: TextIO, text: str) -> None:
+    """Write a line and flush it, or forget it where the disk is full: a log is no reason to end a search."""
+    try:
+        stream.write(f"{text}\n")
+        stream.flush()
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
 
 
 def print_text(text: str) -> None:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
 from autoprune.cli.formatting import format_duration, format_metric
+from autoprune.cli.output import said_unless_full
 from autoprune.types import Trial, TrialState
 
 if TYPE_CHECKING:
@@ -189,8 +190,7 @@ class LineProgress:
         return f"{self._name}{count}" + (f": {self._text}" if self._text else "")
 
     def _print(self, text: str) -> None:
-        self._stream.write(f"{text}\n")
-        self._stream.flush()
+        said_unless_full(self._stream, text)
 
 
 class LiveProgress:
