@@ -99,8 +99,8 @@ class Worker:
         """Work until ``stop``; with ``until_idle``, until nothing waits and nothing runs."""
         try:
             while not self._stopping.is_set():
-                self._safely(self.step)
-                if until_idle and not self._driven and time.monotonic() >= self._no_claims_before:
+                looked = self._safely(self.step)
+                if until_idle and looked and not self._driven and time.monotonic() >= self._no_claims_before:
                     return
                 self._stopping.wait(_STEP_SECONDS)
         finally:
@@ -108,14 +108,17 @@ class Worker:
             if self._opened is not None:
                 self._opened.close()
 
-    def _safely(self, act: Callable[[], None]) -> None:
+    def _safely(self, act: Callable[[], None]) -> bool:
+        """Whether the store could be used."""
         try:
             act()
+            return True
         except StoreError as error:
             _log.warning("%s", error)  # it may come back; drivers do their own writing
             if self._opened is not None:
                 self._opened.close()
             self._opened = None
+            return False
 
     @property
     def _store(self) -> Store:
