@@ -199,7 +199,10 @@ def tables(folder: Path) -> Iterator[Case]:
     yield Case("comparison", comparison, compared)
 
 
-def exports(folder: Path) -> Iterator[Case]:
+PROGRAMS = ("onnx", "torch_export", "torchscript")
+
+
+def exports(folder: Path, formats: tuple[str, ...] = PROGRAMS) -> Iterator[Case]:
     """Every file of an exported model in every format, and the zip file that a server keeps."""
     from autoprune.config.schema import BuiltinModel
     from autoprune.exporters.bundle import load_model, save_bundle
@@ -214,7 +217,7 @@ def exports(folder: Path) -> Iterator[Case]:
     bundle = save_bundle(folder / "bundle", model, facts)
     for file in sorted(bundle.iterdir()):
         yield Case(f"bundle: {file.name}", file, lambda: load_model(bundle).state_dict())
-    for format in ("onnx", "torch_export", "torchscript"):
+    for format in formats:
         made = folder / format
         try:
             save_program(
