@@ -165,6 +165,6 @@ def run_submission() -> None:
     try:
         with ended_like_ctrl_c(), make_progress(quiet=False) as progress:
             result = submitting.run_submission(Path.cwd(), progress)
-    except KeyboardInterrupt:
+        show(result, None, Format.table, False)
+    except (KeyboardInterrupt, Interrupted):
         raise Interrupted("submit it again: it goes on where it stopped.") from None
-    show(result, None, Format.table, False)
