@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from autoprune.api.maintenance_lines import read_lines, verify, write_lines
 from autoprune.api.stores import open_at, store_url
-from autoprune.errors import ConfigError, Conflict
+from autoprune.errors import ConfigError, Conflict, StoreError
 from autoprune.files import replacing
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def export_searches(
         records = read_records(opened, list(names) or None)
         first = next(records)
         total = int(first["counts"]["trials"])
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(path.parent)
         with closing(records), replacing(path) as temporary:
             counts = write_lines(
                 temporary,
@@ -74,6 +74,13 @@ def export_searches(
                 progress=lambda done: progress(done, total),
             )
     return Transfer(path, counts)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{folder} cannot be made: {error.strerror}.", "Choose another folder.") from None
 
 
 def import_searches(

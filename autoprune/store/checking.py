@@ -24,6 +24,10 @@ _AHEAD = 3600.0
 """Seconds; no driver asks for a longer lease, and no clock of two sound machines differs by so much."""
 
 
+_ROWS = 10_000
+"""Read at once."""
+
+
 # --- the database ----------------------------------------------------------------------------------------------------
 
 
@@ -150,7 +154,7 @@ def metric_rows(store: Store, name: str, names: Sequence[str]) -> tuple[np.ndarr
     with store._reading() as connection:
         this = (tables.trials.c.search_id == queries.search_row(connection, name).id,)
         complete = select(tables.trials.c.number).where(*this, tables.trials.c.state == TrialState.COMPLETE.value)
-        numbers = np.array(connection.execute(complete.order_by("number")).scalars().all(), np.int64)
+        numbers = np.fromiter(connection.execute(complete.order_by("number")).scalars(), np.int64)
         values = np.full((len(numbers), len(names)), np.nan)
         for column, metric in enumerate(names):
             query = select(tables.metrics.c.number, tables.metrics.c.value).where(
@@ -158,7 +162,8 @@ def metric_rows(store: Store, name: str, names: Sequence[str]) -> tuple[np.ndarr
                 tables.metrics.c.name == metric,
                 tables.metrics.c.value.is_not(None),
             )
-            found = np.array(connection.execute(query).all(), np.float64).reshape(-1, 2)
-            known = np.isin(found[:, 0], numbers)
-            values[np.searchsorted(numbers, found[known, 0]), column] = found[known, 1]
+            for rows in connection.execute(query).partitions(_ROWS):
+                found = np.array(rows, np.float64)
+                known = np.isin(found[:, 0], numbers)
+                values[np.searchsorted(numbers, found[known, 0]), column] = found[known, 1]
     return numbers, values

@@ -241,6 +241,9 @@ def test_a_file_is_not_replaced_and_a_failed_export_leaves_none(
     with pytest.raises(ConfigError, match="is a folder"):
         export_searches(tmp_path, store=url)
 
+    with pytest.raises(StoreError, match="cannot be made"):
+        export_searches(tmp_path / "a.jsonl" / "b.jsonl", store=url)
+
     def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
