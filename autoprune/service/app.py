@@ -126,7 +126,7 @@ def _add_document(app: FastAPI) -> None:
     written = cache(lambda: encoded(app.openapi()))
 
     @app.get(f"{API}/openapi.json", include_in_schema=False)
-    def openapi() -> Response:
+    async def openapi() -> Response:
         return Response(written(), media_type="application/json")
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import socket
 import statistics
 import sys
@@ -113,6 +114,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("out", type=Path)
     parser.add_argument("--connections", type=int, default=200)
+    parser.add_argument("--only", default="", help="some of: nobody,heads,bodies,answers_not_read")
     given = parser.parse_args()
     kinds: dict[str, Callable[[Server], dict[str, Any]]] = {
         "nobody": lambda made: attack(made, b"", 0),
@@ -120,13 +122,13 @@ def main() -> None:
         "bodies": lambda made: attack(made, BODY, given.connections),
         "answers_not_read": lambda made: attack(made, ANSWERS, given.connections // 10, reads=False),
     }
-    result: dict[str, Any] = {"what": "Clients that send a byte a second, or take no answers."}
-    for kind, run in kinds.items():
-        with server() as made:
-            result[kind] = run(made)
-        sys.stderr.write(f"{kind}: {json.dumps(result[kind])}\n")
     found = json.loads(given.out.read_text()) if given.out.exists() else {}
-    given.out.write_text(json.dumps({**found, "slow_clients": result}, indent=2) + "\n")
+    result = found.setdefault("slow_clients", {"what": "Clients that send a byte a second, or take no answers."})
+    for kind in given.only.split(",") if given.only else kinds:
+        with server() as made:
+            result[kind] = {"load": round(os.getloadavg()[0], 1), **kinds[kind](made)}
+        sys.stderr.write(f"{kind}: {json.dumps(result[kind])}\n")
+        given.out.write_text(json.dumps(found, indent=2) + "\n")
 
 
 if __name__ == "__main__":
