@@ -13,11 +13,13 @@ from typing import IO
 from autoprune.api.findings import Finding
 from autoprune.api.stores import store_file
 from autoprune.errors import ConfigError
+from autoprune.files import SUMS, Damaged, check_listed, file_digest, without_digest
 
 __all__ = ["export_findings"]
 
 _BLOCK = 1 << 20
 _MOST_DESCRIPTION = 16 << 20
+_CHANGED = "it is not what it was when it was written."
 _HINT = "Delete it and export the trial again."
 
 
@@ -43,19 +45,46 @@ def _damaged(folder: Path) -> Iterator[tuple[Path, str]]:
         if path.suffix == ".zip":
             yield path, _in_archive(path)
         elif (path / "model.json").is_file():
-            yield path, _compared(partial(_member, path))
+            yield path, _in_folder(path)
 
 
 def _in_archive(path: Path) -> str:
     try:
-        with zipfile.ZipFile(path) as archive:
+        if (expected := _described(path.with_suffix(".json"))) is not None:
+            return "" if file_digest(path) == expected else _CHANGED
+        with zipfile.ZipFile(path) as archive:  # of an earlier version
             if (name := archive.testzip()) is not None:
                 return f"{name} is damaged."
-            if "model.json" not in archive.namelist():
-                return ""  # a program of another format: its sums are those of the archive
-            return _compared(archive.open)
+            return _compared(archive.open) if "model.json" in archive.namelist() else ""
     except (OSError, zipfile.BadZipFile) as error:
         return f"it cannot be read: {error}."
+    except Damaged as error:
+        return f"what is said of it is damaged: {error}."
+
+
+def _described(path: Path) -> str | None:
+    """The digest of a server's export, which stands beside it; None where there is none. Raises Damaged, OSError."""
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise Damaged(f"it is no JSON ({error})") from None
+    found = without_digest(content).get("file") if isinstance(content, dict) else None
+    return None if found is None else str(found)
+
+
+def _in_folder(folder: Path) -> str:
+    try:
+        lines = (folder / SUMS).read_text("utf-8", "replace").splitlines()
+        check_listed(folder, [line.partition("  ")[2] for line in lines])
+    except FileNotFoundError:  # of an earlier version
+        return _compared(partial(_member, folder))
+    except ConfigError as error:
+        return error.message
+    except OSError as error:
+        return f"it cannot be read: {error}."
+    return ""
 
 
 def _member(folder: Path, name: str) -> IO[bytes]:

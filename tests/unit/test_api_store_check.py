@@ -14,6 +14,7 @@ import pytest
 
 from autoprune import api
 from autoprune.errors import Conflict, NotFound, StoreError
+from autoprune.files import file_digest, list_digests, with_digest
 from autoprune.store import new_owner, open_store, packs
 from autoprune.testing.store_contract import finished
 from autoprune.types import Candidate, Trial, TrialState
@@ -167,6 +168,25 @@ def test_a_damaged_export_is_found(file: Path, change: Callable[[Path], object])
     assert not found(file)
     change(file.parent / "exports")
     assert found(file)["exports"].startswith("m.zip: ")
+
+
+def test_exports_with_digests_of_their_own_are_held_to_them(file: Path) -> None:
+    folder = file.parent / "exports"
+    exported(folder, b"weights")
+    described = with_digest({"search": "one", "trial": 3, "format": "onnx", "file": file_digest(folder / "m.zip")})
+    (folder / "m.json").write_text(json.dumps(described))
+    (folder / "kept").mkdir()
+    (folder / "kept" / "model.json").write_text("{}")
+    list_digests(folder / "kept")
+    assert not found(file)
+    (folder / "kept" / "model.json").write_text("{ }")
+    (folder / "m.zip").write_bytes((folder / "m.zip").read_bytes() + b"0")
+    said = found(file)["exports"]
+    assert "m.zip: it is not what it was" in said
+    assert "kept: " in said
+    assert "SHA256SUMS" in said
+    (folder / "m.json").write_text(json.dumps({**described, "trial": 4}))
+    assert "what is said of it is damaged" in found(file)["exports"]
 
 
 def test_what_cannot_be_opened_is_said(tmp_path: Path, file: Path) -> None:
