@@ -113,7 +113,8 @@ class Database:
         again: Callable[[Connection], T | None] | None,
         patience: float,
     ) -> T:
-        waiting, in_doubt = Waiting(patience), False
+        waiting: Waiting | None = None
+        in_doubt = False
         while True:
             committing = False
             try:
@@ -122,12 +123,14 @@ class Database:
                     if done is None:
                         done = work(connection)
                     committing = True
-                waiting.over()
+                if waiting is not None:
+                    waiting.over()
                 return done
             except StoreError as error:
                 if not passes(error) or time.monotonic() >= self._leave_at:
                     raise
                 in_doubt = in_doubt or committing
+                waiting = waiting or Waiting(patience)
                 waiting.before_repeating(error)
 
     @contextmanager

@@ -26,7 +26,8 @@ _log = logging.getLogger(__name__)
 
 
 class Waiting:
-    """The waits of one call: none before the first repetition, since a new connection may do; then ever longer."""
+    """The waits of one call, from its first failure on: none before the first repetition, since a new connection may
+    do; then ever longer ones."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds

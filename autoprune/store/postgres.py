@@ -9,7 +9,7 @@ from collections.abc import Callable
 from sqlalchemy import URL, Engine, create_engine, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from autoprune.errors import ConfigError
+from autoprune.errors import ConfigError, without_password
 
 __all__ = ["ServerClock", "engines_of"]
 
@@ -42,7 +42,8 @@ def engines_of(url: URL) -> tuple[Engine, Engine]:
         conninfo.make_conninfo("", **{name: str(value) for name, value in url.query.items()})
     except ProgrammingError as error:
         said = " ".join(str(error).split())
-        raise ConfigError(f"store {url.render_as_string()!r}: {said}.", "Correct what stands behind '?'.") from None
+        shown = without_password(url.render_as_string())
+        raise ConfigError(f"store {shown!r}: {said}.", "Correct what stands behind '?'.") from None
     parameters = {name: value for name, value in _PARAMETERS.items() if name not in url.query}
     made = create_engine(
         url, connect_args=parameters, max_overflow=27, pool_recycle=1800, pool_use_lifo=True, hide_parameters=True

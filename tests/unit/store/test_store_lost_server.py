@@ -212,14 +212,14 @@ def test_writers_wait_for_a_server_and_readers_give_up_sooner(
     with PostgresServer() as server, open_store(server.url) as store:
         create(store)
         lease = store.claim("one", owner=new_owner(), ttl_seconds=1.0)
-        with open_store(server.url, read_only=True, patience=0.2) as reader, gone_for(server, 1.5):
+        with open_store(server.url, read_only=True, patience=0.2) as reader, gone_for(server, 2.5):
             began = time.monotonic()
             for _ in range(2):  # it may be asked again
                 with pytest.raises(StoreError, match="does not answer") as caught:
                     reader.search("one")
-            assert 0.4 <= time.monotonic() - began < 1.4
+            assert 0.4 <= time.monotonic() - began < 2.4
             store.start_trial(lease, started(0))
-            assert time.monotonic() - began > 1.2
+            assert time.monotonic() - began > 2.2
         assert store.finish_trial(lease, finished(started(0), top1=0.5), {})
         store.renew(lease)
         assert store.search("one").trial_counts == {"complete": 1}

@@ -35,6 +35,16 @@ def test_a_process_of_another_machine_may_live() -> None:
     assert rest
 
 
+def test_a_process_of_a_copy_of_this_machine_may_live() -> None:
+    """Machines made from one image share their names, and all first process namespaces have one number."""
+    host, rest = new_owner().split("/")
+    namespace, _, process = rest.partition(".")
+    boot, _, pid = process.partition(":")
+    assert is_gone(f"{host}/{namespace}.{boot}:999999999:0.0")
+    assert not is_gone(f"{host}/{namespace}.{boot[::-1]}:999999999:0.0")
+    assert pid
+
+
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="start times are read from /proc")
 def test_a_reused_process_id_is_not_the_owner() -> None:
     host, pid, _ = new_owner().rsplit(":", 2)

@@ -40,6 +40,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
         ("postgresql+asyncpg://me:secret@host/db", "scheme 'postgresql+asyncpg' is not supported"),
         ("mysql://me:secret@host/db?password=secret", "scheme 'mysql' is not supported"),
         ("postgresql://me:secret@host/db?colour=blue", "colour"),
+        ("postgresql://me@host/db?password=secret&colour=blue", "colour"),
     ],
 )
 def test_a_url_that_is_no_store_is_explained_without_its_password(text: str, said: str) -> None:
