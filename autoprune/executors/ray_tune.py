@@ -20,6 +20,7 @@ from autoprune.executors.ray_capacity import Room, Share, slot_count, trial_shar
 from autoprune.executors.ray_client import connected_through_client, make_tuner
 from autoprune.executors.ray_cluster import connected
 from autoprune.executors.ray_head import head_watched
+from autoprune.executors.ray_losses import losses_known
 from autoprune.executors.ray_slots import STOP_SECONDS, NoOutput, SlotScheduler, SlotSearcher
 from autoprune.executors.ray_watchdog import START_SECONDS
 from autoprune.executors.ray_worker import SlotTrainable, describe
@@ -74,7 +75,7 @@ class RayTuneExecutor:
         if session.done:
             return
         scheduler = SlotScheduler(session, self._trial_seconds, self._trial_memory)
-        with _signals(scheduler), connected(self._config, training=self._training) as folder:
+        with _signals(scheduler), losses_known(), connected(self._config, training=self._training) as folder:
             slot_count(self._config, training=self._training)  # raises where no trial fits
             share = trial_share(self._config, training=self._training)
             scheduler.room = Room(self._config, share)
