@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from autoprune import api
 from autoprune.store import open_store
 from autoprune.types import SearchState
-from tests.launch.stand_ins import install
+from tests.launch.stand_ins import NODES, address, install
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 ROOT = Path(__file__).parents[2]
@@ -73,6 +74,8 @@ def test_a_search_that_is_cut_off_is_queued_again_and_goes_on() -> None:
             trials = opened.trials("digits-quickstart")
         assert sorted(trial.number for trial in trials) == list(range(len(trials)))
         assert sum(trial.state.finished for trial in trials) == TRIALS
-        print((folder / "job.log").read_text())
+        nodes = {figures.node.partition("/")[0] for figures in api.nodes("digits-quickstart", store=store)}
+        assert nodes <= {address(name) for name in NODES}, "no Ray but this one"
+        print(nodes, (folder / "job.log").read_text())
     finally:
         subprocess.run(["rm", "-rf", str(folder)], check=False)
