@@ -15,7 +15,9 @@ from ray import tune
 from ray.train._internal import storage
 from ray.tune.impl.tuner_internal import TunerInternal
 
-__all__ = ["connected_through_client", "make_tuner", "quiet_client"]
+from autoprune.errors import AutopruneError, SearchAborted
+
+__all__ = ["client_losses_in_words", "connected_through_client", "make_tuner", "quiet_client"]
 
 
 def connected_through_client() -> bool:
@@ -27,6 +29,24 @@ def make_tuner(trainable: Any, **settings: Any) -> Any:
     if connected_through_client():
         return TunerInternal(trainable=trainable, _tuner_kwargs={"_remote": False}, **settings)
     return tune.Tuner(trainable, **settings)
+
+
+@contextmanager
+def client_losses_in_words() -> Iterator[None]:
+    """Raises SearchAborted when the connection of a client is lost for good in the block: Ray then raises things of
+    several kinds, the last of them while it clears up."""
+    client = connected_through_client()
+    try:
+        yield
+    except AutopruneError:
+        raise
+    except Exception as error:
+        if client and (isinstance(error, ConnectionError) or not connected_through_client()):
+            raise SearchAborted(
+                "the connection to the Ray cluster was lost.",
+                "What was measured is stored; the same command goes on, and runs again what was running.",
+            ) from error
+        raise
 
 
 @contextmanager

@@ -7,11 +7,13 @@ namespace behind a bridge, so that its link can be cut. Nothing of anybody else'
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -184,7 +186,9 @@ class RayCluster:
         shown = self.dashboard_port is not None
         options = ["--head", "--port=0", f"--system-config={json.dumps(config)}"]
         options += [f"--include-dashboard={str(shown).lower()}", f"--dashboard-port={self.dashboard_port or 8265}"]
-        return options + ([f"--ray-client-server-port={self.client_port}"] if self.client_port is not None else [])
+        # Where grpc is installed a head starts that server unasked, always on one port: two heads would collide.
+        port = self.client_port or (_free_port() if importlib.util.find_spec("grpc") else None)
+        return options if port is None else [*options, f"--ray-client-server-port={port}"]
 
     def _environment(self, own: Mapping[str, str | None]) -> dict[str, str]:
         values: dict[str, str | None] = {**os.environ, **_auth(self.token), **self.environment, **own}
@@ -259,6 +263,12 @@ def _wait_until_started(node: RayNode) -> None:
         if node.process.poll() is not None or time.monotonic() > deadline:
             raise RuntimeError(f"a Ray node did not start:\n{node.log.read_text()[-2000:]}")
         time.sleep(0.05)
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def _read_soon(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 import time
@@ -89,7 +90,9 @@ sys.meta_path.insert(0, Sent)
 def bare(folder: Path) -> dict[str, str | None]:
     """The environment of nodes that find no autoprune but one that Ray brings, however it is installed here."""
     (folder / "sitecustomize.py").write_text(_HIDING)
-    return {"PYTHONPATH": str(folder)}
+    client = importlib.util.find_spec("grpc")  # wherever it is: a head with a Ray Client server needs it
+    beside = [str(Path(client.origin).parents[1])] if client and client.origin else []
+    return {"PYTHONPATH": os.pathsep.join([str(folder), *beside])}
 
 
 def fake_torch(folder: Path, version: str) -> str:
