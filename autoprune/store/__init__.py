@@ -1,6 +1,6 @@
-"""The record of every search: one SQL file that a killed driver, a second driver and a query can share.
+"""The record of every search: one SQL database that a killed driver, a second driver and a query can share.
 
-    store = open_store("sqlite:///results/autoprune.db")
+    store = open_store("sqlite:///results/autoprune.db")  # or postgresql://user:password@host/database
     lease = store.claim("quickstart", owner=new_owner(), ttl_seconds=60)
 
 Only the holder of a search's lease writes its trials; reading needs no lease.
