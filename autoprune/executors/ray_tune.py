@@ -15,15 +15,14 @@ from ray import tune
 from ray.tune.error import TuneError
 
 from autoprune.config.executors import RayExecutorConfig
-from autoprune.errors import SearchAborted
 from autoprune.executors.ray_capacity import Room, Share, slot_count, trial_share
-from autoprune.executors.ray_client import connected_through_client, make_tuner
+from autoprune.executors.ray_client import client_losses_in_words, connected_through_client, make_tuner
 from autoprune.executors.ray_cluster import connected
 from autoprune.executors.ray_head import head_watched
 from autoprune.executors.ray_losses import losses_known
 from autoprune.executors.ray_slots import STOP_SECONDS, NoOutput, SlotScheduler, SlotSearcher
 from autoprune.executors.ray_watchdog import START_SECONDS
-from autoprune.executors.ray_worker import SlotTrainable, describe
+from autoprune.executors.ray_worker import SlotTrainable
 from autoprune.protocols import AskTell, Evaluator
 
 __all__ = ["RayTuneExecutor"]
@@ -75,7 +74,12 @@ class RayTuneExecutor:
         if session.done:
             return
         scheduler = SlotScheduler(session, self._trial_seconds, self._trial_memory)
-        with _signals(scheduler), losses_known(), connected(self._config, training=self._training) as folder:
+        with (
+            _signals(scheduler),
+            losses_known(),
+            connected(self._config, training=self._training) as folder,
+            client_losses_in_words(),
+        ):
             slot_count(self._config, training=self._training)  # raises where no trial fits
             share = trial_share(self._config, training=self._training)
             scheduler.room = Room(self._config, share)
@@ -84,10 +88,8 @@ class RayTuneExecutor:
                     self._tuner(scheduler, share, folder, session.wants_estimates).fit()
             except TuneError as error:
                 scheduler.error = scheduler.error or error
-            except ConnectionError as error:
-                scheduler.error = scheduler.error or _lost(error)
-        if scheduler.error is not None:
-            raise scheduler.error
+            if scheduler.error is not None:
+                raise scheduler.error
 
     def _tuner(self, scheduler: SlotScheduler, share: Share, folder: str, estimates: bool) -> Any:
         trainable = tune.with_parameters(SlotTrainable, assets=self._assets, make_evaluator=self._make_evaluator)
@@ -128,13 +130,6 @@ def _close(session: AskTell) -> None:
     close = getattr(session, "close", None)
     if close is not None:
         close()
-
-
-def _lost(error: ConnectionError) -> SearchAborted:
-    return SearchAborted(
-        f"the connection to the Ray cluster was lost: {describe(error)}",
-        hint="What was measured is stored; the same command goes on, and runs again what was running.",
-    )
 
 
 @contextmanager
