@@ -85,8 +85,14 @@ def measure(given: argparse.Namespace, folder: str) -> dict[str, Any]:
     return result
 
 
+def _after(result: dict[str, Any]) -> list[tuple[int, dict[str, Any]]]:
+    """Each part, with the trials before it."""
+    marks = [0, *(row["trials"] for row in result["parts"])]
+    return list(zip(marks, result["parts"], strict=False))
+
+
 def plot(result: dict[str, Any], path: Path) -> None:
-    """Microseconds, bytes and megabytes against the number of trials."""
+    """Microseconds, as on a machine as fast throughout as at its fastest, and bytes against the number of trials."""
     import matplotlib
 
     matplotlib.use("agg")
@@ -94,13 +100,13 @@ def plot(result: dict[str, Any], path: Path) -> None:
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(8.0, 3.2), constrained_layout=True)
     windows = [window for row in result["parts"] for window in row["windows"]]
+    least = min((window["reference_us"] for window in windows), default=1.0)
     trials = [row["trials"] for row in result["parts"]]
-    least = min(w["reference_us"] for w in windows)
-    for name, values, colour in (
-        ("as measured", [w["cpu_us"] for w in windows], "#b0b7c0"),
-        ("less what the machine was slower", [w["cpu_us"] * least / w["reference_us"] for w in windows], "#1f5fa8"),
-    ):
-        left.plot([w["finished"] for w in windows], values, ".-", color=colour, label=name)
+    ends = [(window["finished"], window["cpu_us"] * least / window["reference_us"]) for window in windows]
+    left.plot(*zip(*ends, strict=True), ".", color="#9db4d0", label="windows")
+    means = [(row["trials"], [at for n, at in ends if n <= row["trials"] and n > done]) for done, row in _after(result)]
+    drawn = [(n, sum(values) / len(values)) for n, values in means if values]
+    left.plot(*zip(*drawn, strict=True), "-", color="#1f5fa8", label="mean of a part")
     left.set(xlabel="trials", ylabel="processor time of the driver, µs a trial", xscale="log", ylim=(0, None))
     left.legend(frameon=False)
     right.plot(trials, [row["store_bytes"] / row["trials"] for row in result["parts"]], ".-", label="store, bytes")
