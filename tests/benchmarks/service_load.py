@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from autoprune.bench import big_store  # noqa: E402
-from autoprune.store import new_owner, open_store  # noqa: E402
+from autoprune.store import Lease, Store, new_owner, open_store  # noqa: E402
 from autoprune.types import Candidate, Trial, TrialState  # noqa: E402
 
 FRONT = f"/api/v1/searches/{big_store.NAME}/front?others=2000"
@@ -41,6 +41,7 @@ PAGES = (
 NOTHING = "/api/v1/nothing"
 """What an answer takes that needs no work."""
 PAUSE = 1.0
+TRIALS_EACH = 40
 
 
 def quantiles(seconds: list[float]) -> dict[str, float]:
@@ -49,6 +50,16 @@ def quantiles(seconds: list[float]) -> dict[str, float]:
         name: ordered[int(share * (len(ordered) - 1))] for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
     }
     return {"n": len(ordered), **{f"{name}_ms": round(value, 1) for name, value in pick.items()}}
+
+
+def finish(store: Store, lease: Lease, number: int) -> None:
+    """Start and finish a trial."""
+    trial = Trial(number, Candidate({f"layer{i}.conv1": 8 + number % 50 for i in range(12)}), TrialState.RUNNING)
+    top1 = 0.5 + (number % 97) / 1000
+    metrics = {"top1": top1, "loss": 1 - top1, "macs": 1e7 + number, "flops": 2e7, "params": 1e5, "keep_ratio": 0.5}
+    store.start_trial(lease, trial)
+    done = Trial(number, trial.candidate, TrialState.COMPLETE, metrics, finished_at=time.time())
+    store.finish_trial(lease, done, {"kept": list(range(100))})
 
 
 class Writer:
@@ -64,23 +75,8 @@ class Writer:
         with open_store(self._url) as store:
             lease = store.claim(big_store.NAME, owner=new_owner(), ttl_seconds=600)
             while not self._stop.wait(self._pace):
-                number = self._next
-                trial = Trial(
-                    number, Candidate({f"layer{i}.conv1": 8 + number % 50 for i in range(12)}), TrialState.RUNNING
-                )
-                top1 = 0.5 + (number % 97) / 1000
-                metrics = {
-                    "top1": top1,
-                    "loss": 1 - top1,
-                    "macs": 1e7 + number,
-                    "flops": 2e7,
-                    "params": 1e5,
-                    "keep_ratio": 0.5,
-                }
-                done = Trial(number, trial.candidate, TrialState.COMPLETE, metrics, finished_at=time.time())
                 began = time.perf_counter()
-                store.start_trial(lease, trial)
-                store.finish_trial(lease, done, {"kept": list(range(100))})
+                finish(store, lease, self._next)
                 self.commits.append(time.perf_counter() - began)
                 self._next += 1
             store.release(lease)
@@ -129,6 +125,22 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def after_each_trial(base: str, pid: int, url: str, first: int) -> tuple[dict[str, float], int]:
+    """Processor time of the server for one answer after one trial, by what is asked: nothing is kept that long."""
+    spent = {}
+    with open_store(url) as store, httpx.Client(base_url=base, timeout=60) as http:
+        lease = store.claim(big_store.NAME, owner=new_owner(), ttl_seconds=600)
+        for path in (FRONT, *PAGES, NOTHING):
+            before = cpu_seconds(pid)
+            for _ in range(TRIALS_EACH):
+                finish(store, lease, first)
+                first += 1
+                http.get(path)
+            spent[path.removeprefix("/api/v1")] = round(1000 * (cpu_seconds(pid) - before) / TRIALS_EACH, 1)
+        store.release(lease)
+    return spent, first
+
+
 def serve(folder: Path, url: str) -> tuple[subprocess.Popen[bytes], str]:
     port, connections = folder / "port", folder / "connections"
     command = [sys.executable, str(Path(__file__).with_name("service_security_server.py")), url, str(folder)]
@@ -154,6 +166,7 @@ def measure(folder: Path, trials: int, readers: int, seconds: float, pace: float
                 http.get(path)
             found["front_members"] = len(http.get(FRONT).json()["front"])
             found["front_kb"] = round(len(http.get(FRONT).content) / 1000)
+        found["server_cpu_ms_after_each_trial"], trials = after_each_trial(base, process.pid, url, trials)
         writer = Writer(url, trials, pace)
         time.sleep(seconds / 2)
         last, alone = writer.stop(), writer.commits
