@@ -8,7 +8,7 @@ from zlib import crc32
 from sqlalchemy import Connection, Table, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-__all__ = ["insert", "is_postgres", "lock"]
+__all__ = ["insert", "is_postgres", "lock", "take_time"]
 
 
 def is_postgres(connection: Connection) -> bool:
@@ -24,6 +24,12 @@ def lock(connection: Connection, what: str) -> None:
     """Be alone with ``what`` until the transaction ends. A writer of SQLite is alone with everything."""
     if is_postgres(connection):
         connection.execute(select(func.pg_advisory_xact_lock(_NAMESPACE, crc32(what.encode()) - 2**31)))
+
+
+def take_time(connection: Connection) -> None:
+    """Let the statements of this connection take their time: changes of all rows last longer than queries may."""
+    if is_postgres(connection):
+        connection.exec_driver_sql("SET statement_timeout = 0")
 
 
 _NAMESPACE = 1_096_110_418

@@ -14,7 +14,7 @@ from autoprune.errors import NotFound, StoreError
 from autoprune.logs import emit
 from autoprune.store import tables
 from autoprune.store.database import ALL_TABLES
-from autoprune.store.dialects import is_postgres, lock
+from autoprune.store.dialects import is_postgres, lock, take_time
 from autoprune.store.faults import told_to_people
 
 __all__ = ["ALL_TABLES", "Found", "bring_up_to_date", "check_is_store", "look"]
@@ -58,6 +58,7 @@ def bring_up_to_date(engines: tuple[Engine, Engine], where: str, path: Path | No
 
 
 def _migrate(connection: Connection, where: str, path: Path | None, version: int) -> None:
+    take_time(connection)
     kept = ""
     if path is not None:
         kept = f"; a copy as it was is {str(_copied(path, version))!r}"

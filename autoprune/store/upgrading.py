@@ -6,7 +6,7 @@ from sqlalchemy import Connection, Engine, func, inspect, select
 
 from autoprune.errors import NotFound
 from autoprune.store import postgres, schema, sqlite, tables, urls
-from autoprune.store.dialects import is_postgres
+from autoprune.store.dialects import is_postgres, take_time
 from autoprune.store.faults import told_to_people
 
 __all__ = ["CURRENT_VERSION", "integrity", "migrate", "size_bytes", "vacuum", "version_of"]
@@ -46,6 +46,7 @@ def vacuum(url: str) -> tuple[int, int]:
     with _Engines(url, "rwc") as (_, writer), told_to_people(urls.shown(url)), writer.connect() as connection:
         if is_postgres(connection):
             with connection.execution_options(isolation_level="AUTOCOMMIT"):
+                take_time(connection)
                 for name in tables.metadata.tables:
                     connection.exec_driver_sql(f'VACUUM (ANALYZE) "{name}"')
         else:
