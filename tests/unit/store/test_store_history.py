@@ -101,3 +101,15 @@ def test_undominated_over_several_blocks() -> None:
     assert {tuple(points[row]) for row in rows} == stairs
     firsts = {tuple(point): row for row, point in reversed(list(enumerate(points)))}
     assert [firsts[tuple(points[row])] for row in rows] == rows.tolist(), "of equal ones the first"
+
+
+def test_a_server_tells_the_same_history(store: Store, postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "_PIECE", 7)
+    monkeypatch.setattr(history, "_ROWS", 5)
+    with open_store(postgres_url) as server:
+        server.create_search("one", config={}, digest="d", evaluation_digest="e", baseline={})
+        assert filled(server, 20) == filled(store, 20)
+        here, there = History(store, "one"), History(server, "one")
+        assert list(there) == list(here)
+        assert list(there.digests()) == list(here.digests())
+        assert front_members(server, "one", AXES) == front_members(store, "one", AXES)
