@@ -9,7 +9,7 @@
     |- SearchAborted          exit 4    the search cannot go on; what was measured stays
     |- NothingFeasible        exit 5    no candidate or trial meets the budgets; carries the nearest miss
     |- ExportMismatch         exit 6    an exported model does not reproduce the trial
-    |- ServiceError           exit 4    a server of autoprune serve does not answer, or does not allow it
+    |- ServiceError           exit 4    a server (autoprune serve, a cluster) does not answer, or does not allow it
     `- EvaluationError        exit 1    one trial failed; the session retries it and then records FAILED
 
 Every message says what, got, expected; ``hint`` says the next step.
