@@ -153,13 +153,16 @@ class _SharedFile(RotatingFileHandler):
             here = stream.fileno()
             if not self._was_renamed(here) and os.fstat(here).st_size + more <= self.maxBytes:
                 return here
-            fcntl.flock(here, fcntl.LOCK_EX)  # let go when the stream is closed
-            if self._was_renamed(here):
-                stream.close()
-                self.stream = None
-            else:
-                self.doRollover()
-                return self.stream.fileno()
+            held = os.dup(here)  # keeps the lock while the stream is closed and the files are renamed
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX)
+                if self._was_renamed(here):
+                    stream.close()
+                    self.stream = None
+                else:
+                    self.doRollover()
+            finally:
+                os.close(held)
 
     def _was_renamed(self, descriptor: int) -> bool:
         here = os.fstat(descriptor)
