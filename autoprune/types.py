@@ -254,7 +254,7 @@ class WorkerTotals:
     state: TrialState
     trials: int
     seconds: float
-    """Between handing trials over and their results, by the driver's clock."""
+    """At work, and carrying results; without waiting for a trial."""
 
 
 class LaunchState(str, Enum):

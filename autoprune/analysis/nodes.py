@@ -24,7 +24,7 @@ class NodeFigures:
     failures: int
     """FAILED after all retries, the last of them there."""
     busy_seconds: float
-    """Between handing trials over and their results, added up over its workers."""
+    """At work and carrying results, added up over its workers; not what it waited, started or lost by accident."""
     trials_per_minute: float
     """Of the time in which a driver ran the search: nodes add up to the search. NaN where that is not known."""
     share: float

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from autoprune import api
 from autoprune.analysis.nodes import node_figures, nodes_in_words
 from autoprune.cli.main import app
-from autoprune.store import new_owner, open_store
+from autoprune.store import new_owner, open_store, queries
 from autoprune.types import Candidate, Trial, TrialState, WorkerTotals
 
 COMPLETE, FAILED, RUNNING = TrialState.COMPLETE, TrialState.FAILED, TrialState.RUNNING
@@ -63,7 +63,8 @@ def stored(tmp_path: Path) -> str:
             candidate = Candidate({"g": number + 1})
             store.start_trial(lease, Trial(number, candidate, RUNNING))
             metrics = {"top1": 0.5 + number / 100, "macs": 10.0 + number}
-            done = Trial(number, candidate, COMPLETE, metrics, worker=worker, duplicate_of=origin)
+            timings = {} if origin else {"evaluate": 0.5, "report": 0.25, "wait": 100.0}
+            done = Trial(number, candidate, COMPLETE, metrics, worker=worker, duplicate_of=origin, timings=timings)
             store.finish_trial(lease, done, {})
         store.release(lease)
     return url
@@ -77,7 +78,19 @@ def test_a_store_knows_what_each_worker_did(stored: str) -> None:
         "10.0.0.7/aa:2": 1,
         "10.0.0.8/bb:1": 1,
     }
-    assert all(each.state is COMPLETE and 0 <= each.seconds < 60 for each in totals.values())
+    assert {name: each.seconds for name, each in totals.items()} == {
+        "10.0.0.7/aa:1": 1.5,
+        "10.0.0.7/aa:2": 0.75,
+        "10.0.0.8/bb:1": 0.75,
+    }
+
+
+def test_some_of_many_trials_stand_for_all(stored: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queries, "_TIMED", 2)
+    with open_store(stored) as store:
+        totals = {each.worker: (each.trials, each.seconds) for each in store.worker_totals("s")}
+    assert totals["10.0.0.7/aa:1"] == (2, 1.5)
+    assert totals["10.0.0.7/aa:2"] == (1, 0.75), "not among those that were read: as the others"
 
 
 def test_the_report_shows_each_node(stored: str, tmp_path: Path) -> None:
