@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 import time
 import zipfile
@@ -22,12 +23,12 @@ from autoprune.types import Candidate, Trial, TrialState
 CONFIG = {"objectives": ["top1 max", "macs min"], "constraints": ["params <= 50"]}
 
 
-@pytest.fixture
-def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with packs, a copied trial and a trial of every state."""
-    monkeypatch.setattr(packs, "SIZE", 8)
-    path = tmp_path / "a.db"
-    with open_store(f"sqlite:///{path}") as store:
+    path = tmp_path_factory.mktemp("template") / "a.db"
+    with pytest.MonkeyPatch.context() as patch, open_store(f"sqlite:///{path}") as store:
+        patch.setattr(packs, "SIZE", 8)
         store.create_search(
             "one", config=CONFIG, digest="d", evaluation_digest="e", baseline={"macs": 90.0}, channels={"g": 40}
         )
@@ -42,6 +43,12 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             store.finish_trial(lease, finished(trial, state, **metrics), {"n": number})
         store.release(lease)
     return path
+
+
+@pytest.fixture
+def file(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(packs, "SIZE", 8)
+    return Path(shutil.copy(template, tmp_path))
 
 
 def broken(path: Path, statement: str, *values: object) -> None:

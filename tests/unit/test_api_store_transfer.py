@@ -6,6 +6,7 @@ import gzip
 import json
 import math
 import random
+import shutil
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -28,12 +29,12 @@ CONFIG = {"name": "one", "space": {"model": {"kind": "builtin", "name": "resnet8
 ODD = {"top1": 0.1 + 0.2, "macs": 12.0, "loss": math.nan, "up": math.inf, "down": -math.inf}
 
 
-@pytest.fixture
-def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two searches with all that a store can hold: odd numbers and texts, packs, a running trial, a copy."""
-    monkeypatch.setattr(packs, "SIZE", 8)
-    made = f"sqlite:///{tmp_path / 'a.db'}"
-    with open_store(made) as store:
+    path = tmp_path_factory.mktemp("template") / "a.db"
+    with pytest.MonkeyPatch.context() as patch, open_store(f"sqlite:///{path}") as store:
+        patch.setattr(packs, "SIZE", 8)
         config = load_search(CONFIG)
         for name, stored in (("one", config.model_dump(mode="json")), ("two", {"name": "two", "seed": 1})):
             digest = config.digest() if name == "one" else "d"
@@ -54,7 +55,13 @@ def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
             store.save_audit(name, "scratch", {"tau": 0.25})
             save_point(store, name, PresetPoint("p" + name, "li2016", {"b": 1}, {"a": 2}, {"top1": 0.5}))
         store.save_retraining("one", Retraining("abc", {"arm": "scratch", "lr": 0.1}, {"top1": math.nan}, "w"))
-    return made
+    return path
+
+
+@pytest.fixture
+def url(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(packs, "SIZE", 8)
+    return f"sqlite:///{shutil.copy(template, tmp_path)}"
 
 
 def exported(url: str, path: Path, *names: str, **options: Any) -> bytes:

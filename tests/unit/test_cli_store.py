@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import sqlite3
 import sys
 from collections.abc import Iterator
@@ -27,12 +28,10 @@ CONFIG = {
 STATES = [TrialState.COMPLETE, TrialState.STOPPED, TrialState.INFEASIBLE, TrialState.DIVERGED, TrialState.FAILED]
 
 
-@pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    monkeypatch.chdir(tmp_path)
-    url = f"sqlite:///{tmp_path / 'a.db'}"
-    monkeypatch.setenv("AUTOPRUNE_STORE", url)
-    with open_store(url) as opened:
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("template") / "a.db"
+    with open_store(f"sqlite:///{path}") as opened:
         baseline = {"top1": 0.9, "macs": 100.0}
         opened.create_search(
             "one", config=CONFIG, digest="d", evaluation_digest="e", baseline=baseline, channels={"g": 36}
@@ -46,6 +45,15 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
                 kept = {} if STATES[number] is TrialState.FAILED else metrics
                 opened.finish_trial(lease, finished(trial, STATES[number], **kept), {})
         opened.release(lease)
+    return path
+
+
+@pytest.fixture
+def store(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    monkeypatch.chdir(tmp_path)
+    url = f"sqlite:///{shutil.copy(template, tmp_path)}"
+    monkeypatch.setenv("AUTOPRUNE_STORE", url)
+    with open_store(url) as opened:
         yield opened
 
 
