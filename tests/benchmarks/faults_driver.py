@@ -53,7 +53,9 @@ def killed_driver(kills: int = 50, executor: Mapping[str, Any] = SERIAL, seed: i
             workers = bench.workers()
             driver.kill()
             driver.wait()
-            time.sleep(0 if executor is SERIAL else 2)
+            deadline = time.monotonic() + 15
+            while any(lives(pid) for pid in workers) and time.monotonic() < deadline:
+                time.sleep(0.1)
             left += sum(lives(pid) for pid in workers)
             bench.look()
         number = len(bench.trials()) + 5
