@@ -85,10 +85,10 @@ def submit(
         bool, typer.Option("--json", help="The job as JSON on stdout when it ends; its log goes to stderr.")
     ] = False,
 ) -> None:
-    """Run a search as a job of a Ray cluster, and follow its log.
+    """Run a search as a job of a Ray cluster.
 
-    autoprune, the configuration and the Python files and checkpoints that it names by relative paths travel with the
-    job; data do not. The exit code is that of the search. Ctrl-C ends the following, not the search. Submitted again
+    Its log is followed. autoprune, the configuration and the Python files and checkpoints that it names by relative
+    paths travel with the job; data do not. The exit code is that of the search. Ctrl-C ends the following, not the search. Submitted again
     after it was lost, a search goes on where it stopped.
     """
     from autoprune.api import submitting
