@@ -88,8 +88,8 @@ def submit(
     """Run a search as a job of a Ray cluster.
 
     Its log is followed. autoprune, the configuration and the Python files and checkpoints that it names by relative
-    paths travel with the job; data do not. The exit code is that of the search. Ctrl-C ends the following, not the search. Submitted again
-    after it was lost, a search goes on where it stopped.
+    paths travel with the job; data do not. The exit code is that of the search. Ctrl-C ends the following, not the
+    search. Submitted again after it was lost, a search goes on where it stopped.
     """
     from autoprune.api import submitting
 
