@@ -186,6 +186,14 @@ def fronts(place: StoreBench) -> dict[str, Any]:
     }
 
 
+def begun_late(place: StoreBench) -> list[tuple[int, float]]:
+    """Of evaluations that began after their result was stored: how often the candidate began, and seconds too late."""
+    stored = {trial.candidate.digest: trial.finished_at or 0.0 for trial in place.trials() if not trial.duplicate_of}
+    begun = [(digest, at) for what, digest, _, at in place.log() if what == "begin"]
+    often = Counter(digest for digest, _ in begun)
+    return [(often[digest], round(at - stored[digest], 4)) for digest, at in begun if at > stored.get(digest, at)]
+
+
 def checked(url: str) -> list[str]:
     """What ``autoprune store check`` finds to be wrong."""
     from autoprune.api import check_store
@@ -216,6 +224,7 @@ def soak(trials: int = 5000, store: str = "sqlite", minutes: float = 6.0, seed: 
         run.run(60 * minutes)
         verdict = place.verdict(trials)
         spent = Counter(what for what, *_ in place.log() if what not in ("begin", "end"))
+        late = begun_late(place) if verdict["twice"] else []
         diverged = verdict["states"].get("diverged", 0)
         verdict["lost"] -= diverged  # what is not finite is an answer, too
         judged = fronts(place)
@@ -232,6 +241,7 @@ def soak(trials: int = 5000, store: str = "sqlite", minutes: float = 6.0, seed: 
         **verdict,
         **judged,
         "store_check": problems,
+        **({"begun_late": late[:20]} if late else {}),
         "load_average": round(os.getloadavg()[0], 1),
     }
 
