@@ -60,8 +60,8 @@ def test_what_is_kept_follows_the_store(url: str, seed: int) -> None:
         lease = store.claim("one", owner=new_owner(), ttl_seconds=60)
         drive(store, lease, rng, range(20), running=running)
         bodies = Bodies(reader, most_bytes=6_000)  # of about 20 trials
-        for begin in range(20, 60, 3):
-            drive(store, lease, rng, range(begin, begin + 3), added=begin % 2 == 0, running=running)
+        for begin in range(20, 60, 5):
+            drive(store, lease, rng, range(begin, begin + 5), added=begin % 2 == 0, running=running)
             assert_nothing_is_stale(url, reader, bodies)
         remove(store, lease)
         create(store)  # another search of its name, and of its id
