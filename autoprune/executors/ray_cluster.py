@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray._private import utils, worker
@@ -81,8 +82,7 @@ def connected(config: RayExecutorConfig, *, training: bool = False) -> Iterator[
         if not ray.is_initialized():
             if address is None:
                 stack.enter_context(_environment(_local_token()))
-            stack.callback(_take_sigterm_back)
-            stack.callback(ray.shutdown)
+            stack.callback(_shut_down)
             with _own_sigterm():
                 if address is None:
                     _start(folder)
@@ -150,6 +150,21 @@ def _own_sigterm() -> Iterator[None]:
     finally:
         utils.set_sigterm_handler = install
         _take_sigterm_back()
+
+
+def _shut_down() -> None:
+    """Leave the cluster. A SIGTERM that comes when Ray's core has gone and its processes have not would orphan them."""
+    node = getattr(worker, "_global_node", None)
+    if node is not None:
+        kill = node.kill_all_processes
+
+        def kill_all_processes(*arguments: Any, **options: Any) -> None:
+            _take_sigterm_back()
+            kill(*arguments, **options)
+
+        node.kill_all_processes = kill_all_processes
+    ray.shutdown()
+    _take_sigterm_back()
 
 
 def _take_sigterm_back() -> None:
