@@ -18,7 +18,7 @@ from autoprune.errors import ConfigError
 from autoprune.store import open_store
 from autoprune.store.queue import LaunchQueue
 from autoprune.types import Launch, LaunchState
-from tests.cluster.fake_job_server import FakeCluster
+from tests.jobs.fake_job_server import FakeCluster
 
 SPACE = {"model": {"kind": "builtin", "name": "resnet8"}, "data": {"kind": "digits"}}
 

@@ -9,7 +9,7 @@ import pytest
 
 from autoprune.cluster.jobs import Job, JobState, RayJobs, Unreachable
 from autoprune.errors import ConfigError, NotFound, ServiceError
-from tests.cluster.fake_job_server import FakeCluster
+from tests.jobs.fake_job_server import FakeCluster
 
 
 def test_a_package_is_sent_once_and_a_job_once(cluster: FakeCluster) -> None:

@@ -19,7 +19,7 @@ from autoprune.cli.progress import SilentProgress
 from autoprune.cluster.jobs import Unreachable
 from autoprune.errors import ConfigError, NotFound
 from autoprune.store import new_owner, open_store
-from tests.cluster.fake_job_server import FakeCluster
+from tests.jobs.fake_job_server import FakeCluster
 
 STORE = "sqlite:////data/autoprune.db"
 SPACE = {"model": {"kind": "builtin", "name": "resnet8"}, "data": {"kind": "digits"}}

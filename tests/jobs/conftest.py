@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from autoprune.api import ray_drivers, submitting, working
-from tests.cluster.fake_job_server import FakeCluster, fake_cluster
+from tests.jobs.fake_job_server import FakeCluster, fake_cluster
 
 
 @pytest.fixture(autouse=True)
