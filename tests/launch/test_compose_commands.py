@@ -220,15 +220,15 @@ def a_service_that_is_killed(stand: Stand, client: autoprune.Client) -> None:
 
 
 def a_cluster_that_is_lost(stand: Stand, client: autoprune.Client) -> None:
-    launch = client.launch({"name": "moved", "space": SPACE, "limits": {"trials": 16}})
+    launch = client.launch({"name": "moved", "space": SPACE, "limits": {"trials": 50}})
     until(lambda: stand.measured("moved") >= 2)
     stand.kill_ray()
     before = stand.measured("moved")
-    assert before < 16
+    assert before < 50
     stand.start_ray()
     until(lambda: client.launches("moved")[0].state.ended)
     found = client.launches("moved")[0]
     assert found.state is LaunchState.COMPLETE, found.message
     (job,) = stand.job_list()
     assert job["submission_id"].endswith(f"-launch-{launch.id}-attempt-2")
-    stand.check("moved", 16)
+    stand.check("moved", 50)
