@@ -265,7 +265,7 @@ def test_a_model_is_trained_to_its_end_on_the_cluster(tmp_path: Path) -> None:
         )
         (node,) = (text for text in notes if text.startswith("training on node"))
         assert cluster.workers[0].ip in node
-    again = api.load_model(tmp_path / "model")
+    again = api.load_model(tmp_path / "model", allow_code=True)
     data = sources.load(DigitsData())
     scored = score(again, data.open_test(), mean=data.mean, std=data.std, batch_size=500)
     assert scored["top1"] == pytest.approx(trained.metrics["test_top1"], abs=0.005)
