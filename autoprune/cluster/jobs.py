@@ -237,7 +237,9 @@ def _checked(address: str) -> str:
     except ValueError:  # a port that is no number
         usable = False
     if parts.username or parts.password:
-        raise ConfigError("the address of the job server holds a user or a password, which it does not know.", _TOKEN_HINT)
+        raise ConfigError(
+            "the address of the job server holds a user or a password: it knows tokens only.", _TOKEN_HINT
+        )
     if not usable or address == "auto" or parts.query or parts.fragment:
         raise ConfigError(f"{address!r} is no address of a job server.", _ADDRESS_HINT)
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
