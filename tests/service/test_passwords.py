@@ -36,7 +36,8 @@ sys.exit(2)
 @pytest.fixture
 def store(postgres_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     """In place of the file that the fixture ``serve`` serves."""
-    monkeypatch.setattr("autoprune.api.stores.store_file", lambda url: tmp_path / "beside.db")
+    for place in ("launches", "artifacts"):
+        monkeypatch.setattr(f"autoprune.api.{place}.store_file", lambda url: tmp_path / "beside.db")
     fill(postgres_url)
     return postgres_url
 
