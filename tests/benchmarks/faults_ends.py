@@ -86,7 +86,7 @@ def _wait_for(bench: Bench, driver: Any, moment: str, rng: random.Random) -> Non
         bench.wait_for(lambda: (bench.folder / "a.db").exists(), driver)
         time.sleep(rng.uniform(0.3, 2.5))
     elif moment == "end":
-        bench.wait_for(lambda: bench.look() >= 4, None)
+        bench.wait_for(lambda: bench.look() >= 4, driver)
         time.sleep(rng.uniform(0.0, 0.3))
     else:
         bench.wait_for(lambda: bench.look() >= 1, driver)
