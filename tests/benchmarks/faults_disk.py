@@ -7,6 +7,7 @@ visible afterwards and were not whole before; temporary files left behind; write
 from __future__ import annotations
 
 import os
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -69,11 +70,11 @@ def _images(folder: Path) -> None:
 
     from autoprune.data import folder as images
 
-    root = folder.parent / f"{folder.name}-images"
-    for kind in ("a", "b"):
-        (root / kind).mkdir(parents=True, exist_ok=True)
-        Image.effect_noise((400, 400), 50).save(root / kind / "0.png")
-    images.read_images(images.list_images(root, ("a", "b")), size=400, channels=3)
+    with tempfile.TemporaryDirectory() as name:
+        for kind in ("a", "b"):
+            (Path(name) / kind).mkdir()
+            Image.effect_noise((400, 400), 50).save(Path(name) / kind / "0.png")
+        images.read_images(images.list_images(Path(name), ("a", "b")), size=400, channels=3)
 
 
 def _bundle(folder: Path) -> None:
