@@ -13,7 +13,7 @@ __all__ = ["ExecutorConfig", "RayExecutorConfig", "SerialExecutorConfig", "Train
 
 def _whole_or_share(value: float) -> float:
     if value < 0 or (value > 1 and value != int(value)):
-        raise ValueError(f"expected a share of one GPU (0.25) or whole ones (0, 1, 2), got {value:g}")
+        raise ValueError("expected a share of one GPU (0.25) or whole ones (0, 1, 2)")
     return value
 
 
@@ -85,7 +85,7 @@ class RayExecutorConfig(Strict):
             return value
         host, _, port = value.removeprefix("ray://").partition("/")[0].rpartition(":")
         if not host or not port.isdigit() or not 0 < int(port) < 65536:
-            raise ValueError(f"expected auto, host:port or ray://host:port, got {value!r}")
+            raise ValueError("expected auto, host:port or ray://host:port")
         return value
 
 
