@@ -154,7 +154,11 @@ def test_a_missing_candidate_is_named(tmp_path: Path) -> None:
     assert "--recorded-only" in caught.value.hint
 
 
-@pytest.mark.parametrize("content", [b"text", gzip.compress(b"text\n"), gzip.compress(b'{"format": "2"}\n')])
+@pytest.mark.parametrize(
+    "content",
+    [b"text", gzip.compress(b"text\n"), gzip.compress(b'{"format": "2"}\n')],
+    ids=["text", "packed text", "packed JSON"],  # those of pytest would hold the time
+)
 def test_another_file_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "t.jsonl.gz"
     path.write_bytes(content)
