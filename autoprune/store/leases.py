@@ -106,6 +106,7 @@ def claim(connection: Connection, row: Row[Any], owner: str, ttl_seconds: float,
     taken = not held and _take(connection, row, owner, ttl_seconds, now)
     if not taken:
         raise Conflict(_held(row, now), _next_step(row))
+    _given_up.discard(owner)
     return Lease(row.name, row.id, owner, row.epoch + 1, ttl_seconds)
 
 

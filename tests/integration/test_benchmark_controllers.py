@@ -113,7 +113,8 @@ def test_a_table_of_another_base_model_is_refused(workplace: Path, benchmark: di
     path = first.output / "candidates.jsonl.gz"
     lines = gzip.decompress(path.read_bytes()).decode().splitlines()
     evaluation = next(json.loads(line)["evaluation"] for line in lines if '"inherit weights"' in line)
-    path.write_bytes(gzip.compress("\n".join(lines).replace(evaluation["digest"], "0" * 16).encode()))
+    told = "\n".join(lines[:-1]).replace(evaluation["digest"], "0" * 16)  # the last line is the digest of those before
+    path.write_bytes(gzip.compress(told.encode()))
     with pytest.raises(Conflict, match="another base model or other images"):
         api.benchmark_controllers(benchmark, overrides=["trials=1"], workers=1)
 
