@@ -50,13 +50,20 @@ export function percent(element, share, property = "width") {
   return element;
 }
 
-let spoken = 0;
+let speaking = 0;
+const waiting = new Map();
 
-/** Tell users of screen readers what changed; at most one message in two seconds, the latest wins. */
-export function announce(text) {
-  clearTimeout(spoken);
-  spoken = setTimeout(() => {
-    document.getElementById("announcer").textContent = text;
+/**
+ * Tell users of screen readers what changed, when nothing more came for a moment: of messages about one thing the
+ * latest, of several things all.
+ */
+export function announce(text, about = "") {
+  waiting.delete(about);
+  waiting.set(about, text);
+  clearTimeout(speaking);
+  speaking = setTimeout(() => {
+    document.getElementById("announcer").textContent = [...waiting.values()].join(". ");
+    waiting.clear();
   }, 400);
 }
 

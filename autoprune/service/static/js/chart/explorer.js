@@ -141,7 +141,7 @@ export class Explorer {
     put(this.tip, content);
     this.tip.hidden = false;
     this.#place(point);
-    if (aloud) announce(this.tip.innerText.replace(/\s+/g, " "));
+    if (aloud) announce(this.tip.innerText.replace(/\s+/g, " "), "point");
     return undefined;
   }
 

@@ -37,7 +37,7 @@ export function chooser(page, { onChosen, onOpen }) {
       onChosen(null, lines(sliders));
       shown = "";
       put(result, nothing(error, onOpen));
-      announce(error.message);
+      announce(error.message, "choice");
     }
   }
 
@@ -49,6 +49,7 @@ export function chooser(page, { onChosen, onOpen }) {
     shown = key;
     announce(
       `selected trial ${trial.number}: ${["top1", ...FIRST].map((name) => said(name, trial.metrics[name])).join("")}`,
+      "choice",
     );
     const names = ordered(Object.keys(trial.metrics)).filter(
       (name) => name !== "flops" && name !== "loss" && name !== "images",

@@ -207,6 +207,7 @@ function news(state) {
     if (newest)
       announce(
         `trial ${newest.number} is on the front: ${front.axes.map((axis) => `${axis.metric} ${value(axis.metric, newest.metrics[axis.metric])}`).join(", ")}`,
+        "front",
       );
   }
   state.seen = new Set(numbers);

@@ -85,7 +85,7 @@ export async function open(place, page) {
   function again() {
     state.pages = [null];
     page.setParams({ sort: state.sort === "number" ? null : state.sort, state: state.states, where: state.where });
-    return load().then(() => announce(words.textContent));
+    return load().then(() => announce(words.textContent, "trials"));
   }
 
   function rows(trials) {
