@@ -122,5 +122,5 @@ def test_a_users_file_is_run_only_with_permission(tmp_path: Path) -> None:
     assert load_model(folder, allow_code=True)(torch.zeros(1, *SHAPE)).shape == (1, 10)
     code = folder / "architecture.py"
     code.write_text(code.read_text().replace("900", "901"))
-    with pytest.raises(ConfigError, match="architecture.py is damaged: its SHA-256"):
+    with pytest.raises(ConfigError, match=r"architecture\.py is damaged: its SHA-256"):
         load_model(folder, allow_code=True)

@@ -100,15 +100,23 @@ def test_a_kept_table_is_made_once(tmp_path: Path) -> None:
         return make_table()
 
     space = make_space()
-    for settings in (LatencySettings(), LatencySettings(), LatencySettings(batch=2)):
-        kept_table(tmp_path, space, settings, "a processor", "effort", make)  # type: ignore[arg-type]
+
+    def keep(batch: int, processor: str) -> None:
+        kept_table(tmp_path, space, LatencySettings(batch=batch), processor, "effort", make)  # type: ignore[arg-type]
+
+    for batch in (1, 1, 2):
+        keep(batch, "a processor")
     assert len(made) == 2
-    kept_table(tmp_path, space, LatencySettings(), "another processor", "effort", make)  # type: ignore[arg-type]
+    keep(1, "another processor")
     assert len(made) == 3
     kept = next(tmp_path.glob("*.json"))
     kept.write_text(kept.read_text()[:-9])
+
+    def keep_all() -> None:
+        for batch in (1, 2):
+            keep(batch, "a processor")
+            keep(batch, "another processor")
+
     with pytest.warns(UserWarning, match="the kept latency table .* is damaged"):
-        for settings in (LatencySettings(), LatencySettings(batch=2)):
-            kept_table(tmp_path, space, settings, "a processor", "effort", make)  # type: ignore[arg-type]
-            kept_table(tmp_path, space, settings, "another processor", "effort", make)  # type: ignore[arg-type]
+        keep_all()
     assert kept.with_name(f"{kept.name}.corrupt").exists()
