@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,8 +120,9 @@ def _run(store: Store, config: SearchConfig, progress: Progress) -> None:
 
     prepared = prepare(config, progress)
     run_session(store, prepared, progress)
-    if text := nodes_in_words(nodes_of(store, config.name)):
-        progress.note(text)
+    on_a_cluster = getattr(config.executor, "address", None) or os.environ.get("AUTOPRUNE_RAY_ADDRESS")
+    if on_a_cluster and (text := nodes_in_words(nodes_of(store, config.name))):
+        progress.note(text)  # a local Ray is a node of its own in every run: nothing to tell
     record = store.search(config.name)
     if record.state is SearchState.COMPLETE:
         measure_test_split(store, prepared, progress)

@@ -34,9 +34,6 @@ _TOKEN = secrets.token_hex(32)
 """One for the life of the process: Ray keeps the first that it sees."""
 
 _ADDRESS_VARIABLE = "AUTOPRUNE_RAY_ADDRESS"
-"""Set for jobs of a cluster, and by scripts that start one: a search is then resumed anywhere as it is recorded."""
-
-_ADDRESS_VARIABLE = "AUTOPRUNE_RAY_ADDRESS"
 """Set for jobs of a cluster (``api.submitting``) and by scripts that start one (``launch/cluster``): the recorded
 configuration then names no cluster, and the search is resumed anywhere."""
 

@@ -216,7 +216,7 @@ space:
   base: {recipe: {epochs: 1}}
 controller: {kind: random}
 constraints: [macs <= 0.8 * baseline]
-limits: {trials: 150}
+limits: {trials: 600}
 store: sqlite:///own.db
 """,
 }
@@ -240,7 +240,7 @@ def test_a_search_with_a_model_file_that_nodes_lack(tmp_path: Path) -> None:
     nodes = api.nodes("own", store=f"sqlite:///{tmp_path / 'own.db'}")
     assert {node.node.partition("/")[0] for node in nodes} == ips
     trials = api.trials("own", store=f"sqlite:///{tmp_path / 'own.db'}")
-    assert len(trials) == 150
+    assert len(trials) == 600
     assert sum(node.trials for node in nodes) == sum(not trial.duplicate_of for trial in trials)
     assert "<h3>Nodes</h3>" in (tmp_path / "results/own/report.html").read_text()
 
@@ -249,7 +249,7 @@ def test_a_search_with_a_model_file_that_nodes_lack(tmp_path: Path) -> None:
 def test_a_model_is_trained_to_its_end_on_the_cluster(tmp_path: Path) -> None:
     """The weights come back, are scored and exported here; the model's file and autoprune are sent there."""
     for name, text in OWN.items():
-        (tmp_path / name).write_text(text.replace("trials: 150", "trials: 4"))
+        (tmp_path / name).write_text(text.replace("trials: 600", "trials: 4"))
     notes: list[str] = []
 
     class Noting(Silent):
