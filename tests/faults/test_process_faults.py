@@ -54,6 +54,7 @@ def test_a_driver_that_is_told_to_go_leaves_at_once_with_its_trials_to_be_resume
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # pipes to drivers that were killed
 @pytest.mark.parametrize("name", OURS)
 def test_fault(name: str) -> None:
     inject, quick = faults.CASES[name]

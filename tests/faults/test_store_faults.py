@@ -115,6 +115,7 @@ def test_the_plain_front_is_a_front() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # pipes to drivers that were killed
 @pytest.mark.parametrize("name", list(faults_of_stores.CASES))
 def test_faults_are_survived(name: str) -> None:
     inject, quick = faults_of_stores.CASES[name]
